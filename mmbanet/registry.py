@@ -1,0 +1,15 @@
+"""Registries of mmbanet: children of MMEngine's, so that a config says ``type='mmbanet.BANet'``.
+
+``locations`` makes MMEngine import the components on first use; no ``custom_imports`` is needed.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', scope='mmbanet', parent=MMENGINE_MODELS, locations=['mmbanet.models'])
+DATASETS = Registry(
+    'dataset', scope='mmbanet', parent=MMENGINE_DATASETS, locations=['mmbanet.datasets']
+)
+HOOKS = Registry('hook', scope='mmbanet', parent=MMENGINE_HOOKS, locations=['mmbanet.engine'])

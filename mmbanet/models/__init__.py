@@ -1,0 +1,27 @@
+"""Model components; importing this registers all of them."""
+
+from mmbanet.ops import RoIInlay, RoIUpsample
+from mmbanet.registry import MODELS
+
+from .detectors import BANet
+from .fusion import OcclusionAwareFusionHead, resolve_occlusion
+from .i2s_head import I2SHead
+from .instance_feature_mask_head import InstanceFeatureMaskHead
+from .s2i_roi_extractor import S2IRoIExtractor
+from .semantic_feature_head import SemanticFeatureHead
+
+# The ops know nothing of registries, so that they can be used with torch alone.
+MODELS.register_module(module=RoIInlay)
+MODELS.register_module(module=RoIUpsample)
+
+__all__ = [
+    'BANet',
+    'I2SHead',
+    'InstanceFeatureMaskHead',
+    'OcclusionAwareFusionHead',
+    'RoIInlay',
+    'RoIUpsample',
+    'S2IRoIExtractor',
+    'SemanticFeatureHead',
+    'resolve_occlusion',
+]

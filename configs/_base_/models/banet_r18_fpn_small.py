@@ -1,0 +1,66 @@
+# A narrow BANet that a CPU trains from scratch in minutes; the parts are those of the R50 model.
+_base_ = 'banet_r50_fpn.py'
+
+num_things_classes = 7
+num_stuff_classes = 5
+width = 64
+norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
+# Objects of 8 to 80 pixels instead of COCO's 32 to 800.
+finest_scale = 14
+
+model = dict(
+    backbone=dict(
+        depth=18,
+        base_channels=32,
+        stem_channels=32,
+        frozen_stages=-1,
+        norm_eval=False,
+        init_cfg=None,
+    ),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=width),
+    rpn_head=dict(
+        in_channels=width,
+        feat_channels=width,
+        anchor_generator=dict(scales=[4]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            out_channels=width, semantic_channels=2 * width, finest_scale=finest_scale
+        ),
+        bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=num_things_classes),
+        mask_roi_extractor=dict(
+            out_channels=width, semantic_channels=2 * width, finest_scale=finest_scale
+        ),
+        mask_head=dict(
+            in_channels=width, conv_out_channels=width, num_classes=num_things_classes
+        ),
+    ),
+    semantic_head=dict(
+        num_things_classes=num_things_classes,
+        num_stuff_classes=num_stuff_classes,
+        in_channels=width,
+        feat_channels=(width, width // 2, width // 2),
+        norm_cfg=norm_cfg,
+    ),
+    i2s_head=dict(
+        num_classes=num_things_classes + num_stuff_classes,
+        instance_channels=width,
+        semantic_channels=2 * width,
+        width=width // 2,
+        out_channels=width,
+        norm_cfg=norm_cfg,
+    ),
+    panoptic_fusion_head=dict(
+        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes
+    ),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=48)),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=200, max_per_img=100),
+        # 4096 pixels of COCO's 640x480 in the same proportion of 128x128.
+        panoptic=dict(stuff_area_limit=218),
+    ),
+)

@@ -1,0 +1,81 @@
+"""COCO panoptic data, checked before the first image is read."""
+
+import os.path as osp
+
+from mmdet.datasets import CocoPanopticDataset
+from mmdet.datasets.api_wrappers import COCOPanoptic
+
+from mmbanet.registry import DATASETS
+
+
+@DATASETS.register_module()
+class PanopticDataset(CocoPanopticDataset):
+    """mmdet's ``CocoPanopticDataset``, which refuses what would silently train a wrong model.
+
+    mmdet numbers the labels in the order of the annotation file's categories, while heads and
+    metrics assume the order of the metainfo's classes, things before stuff.
+
+    Args: as mmdet's ``CocoPanopticDataset``.
+
+    Raises:
+        FileNotFoundError: A folder or the annotation file is missing.
+        ValueError: The categories are not the metainfo's classes in their order, things first.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Loads the annotations, with their paths checked first."""
+        paths = {'annotation file': self.ann_file}
+        paths.update({f'{key} folder': path for key, path in self.data_prefix.items() if path})
+        for what, path in paths.items():
+            # Remote storage ("s3://...") is left to its backend.
+            if '://' not in path and not osp.exists(path):
+                raise FileNotFoundError(
+                    f'{what} not found: {osp.abspath(path)}. Put the data set there or point '
+                    'data_root to it, for example with --cfg-options '
+                    'train_dataloader.dataset.data_root=DIR'
+                )
+        return super().load_data_list()
+
+    def COCOAPI(self, annotation_file: str) -> COCOPanoptic:  # noqa: N802 (mmdet's name)
+        """Reads the annotation file and checks its categories."""
+        coco = COCOPanoptic(annotation_file)
+        check_categories(list(coco.cats.values()), self.metainfo, annotation_file)
+        return coco
+
+
+def check_categories(categories: list[dict], metainfo: dict, source: str) -> None:
+    """Raises a ValueError unless the categories are the metainfo's classes, things first.
+
+    Args:
+        categories: COCO categories in the file's order, with ``name`` and ``isthing``.
+        metainfo: Holds ``classes``, ``thing_classes`` and ``stuff_classes``.
+        source: The file they come from, for the message.
+    """
+    isthing = [bool(category['isthing']) for category in categories]
+    if isthing != sorted(isthing, reverse=True):
+        first_stuff = categories[isthing.index(False)]['name']
+        late_thing = categories[len(isthing) - 1 - isthing[::-1].index(True)]['name']
+        raise ValueError(
+            f'{source}: categories must list all things before all stuff, because labels are '
+            f'numbered in this order; stuff "{first_stuff}" comes before thing "{late_thing}". '
+            'Reorder "categories" in the file'
+        )
+    expected = [*metainfo['thing_classes'], *metainfo['stuff_classes']]
+    if list(metainfo['classes']) != expected:
+        raise ValueError('metainfo: classes must be thing_classes followed by stuff_classes')
+    names = [category['name'] for category in categories]
+    if names != expected:
+        index = next(
+            (i for i, (name, want) in enumerate(zip(names, expected)) if name != want),
+            min(len(names), len(expected)),
+        )
+        raise ValueError(
+            f'{source}: expected the {len(expected)} classes of the metainfo in their order, got '
+            f'{len(names)} categories; the first difference is at position {index}: expected '
+            f'{expected[index : index + 1]}, got {names[index : index + 1]}'
+        )
+    if sum(isthing) != len(metainfo['thing_classes']):
+        raise ValueError(
+            f'{source}: {sum(isthing)} categories are things, the metainfo has '
+            f'{len(metainfo["thing_classes"])} thing_classes'
+        )

@@ -1,0 +1,61 @@
+"""Refuses a model whose class counts are not the data set's (mmdet's own hook knows no stuff)."""
+
+import re
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmbanet.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClassCountHook(Hook):
+    """Compares every head's class counts with the data set, before each kind of loop.
+
+    Raises:
+        ValueError: Names the head, the attribute and both counts.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks against the training set."""
+        self._check(runner, runner.train_dataloader.dataset.metainfo)
+
+    def before_val(self, runner: Runner) -> None:
+        """Checks against the validation set."""
+        self._check(runner, runner.val_dataloader.dataset.metainfo)
+
+    def before_test(self, runner: Runner) -> None:
+        """Checks against the test set."""
+        self._check(runner, runner.test_dataloader.dataset.metainfo)
+
+    def _check(self, runner: Runner, metainfo: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_class_counts(model, len(metainfo['thing_classes']), len(metainfo['stuff_classes']))
+
+
+def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> None:
+    """Raises a ValueError where a head of ``model`` disagrees with the data set's class counts.
+
+    Heads with ``num_things_classes`` and ``num_stuff_classes`` are held to both; I2S to their sum;
+    the heads of the RoI head to the things.
+    """
+    for name, module in model.named_modules():
+        expected = {}
+        if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
+            expected = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
+        elif name == 'i2s_head':
+            expected = dict(num_classes=num_things + num_stuff)
+        elif re.fullmatch(r'roi_head\.(bbox|mask)_head(\.\d+)?', name) and hasattr(
+            module, 'num_classes'
+        ):
+            expected = dict(num_classes=num_things)
+        for attribute, count in expected.items():
+            if getattr(module, attribute) != count:
+                raise ValueError(
+                    f'model.{name or type(module).__name__}: {attribute} = '
+                    f'{getattr(module, attribute)}, but the data set has {count} '
+                    f'({num_things} thing and {num_stuff} stuff classes); '
+                    'set it in the config'
+                )

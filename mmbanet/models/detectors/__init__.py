@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from .banet import BANet
+
+__all__ = ['BANet']

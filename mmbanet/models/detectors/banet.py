@@ -1,0 +1,251 @@
+"""BANet: bidirectional aggregation network for panoptic segmentation (CVPR 2020), figure 2.
+
+image - backbone - FPN -+- RPN ------------------- proposals -+
+                        +- semantic head - F_S -+- logits     |
+                        |                       |             |
+                        +-- P2..P5, F_S --- S2I RoI extractor - box head - detections
+                        |                       |            +- mask head - F_ins, masks
+                        |                      F_S ---- I2S head: RoIInlay(F_ins) - logits
+                        +-- fusion head: masks, scores, logits and the image - panoptic map
+
+Shapes: N images, K boxes, P_i (N, C, H_i, W_i), F_S (N, C_s, H, W) at stride 4, logits (N, classes,
+H, W), rois (K, 5) = (image index, x1, y1, x2, y2) in pixels of the network's input.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanopticSegmentor
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from mmbanet.registry import MODELS
+
+from ..fusion import select_detections
+from ..s2i_roi_extractor import S2IRoIExtractor
+from ..semantic_logits import resize_logits
+from .gt_boxes import sample_gt_boxes
+from .input_images import rgb_images
+
+
+@MODELS.register_module()
+class BANet(TwoStagePanopticSegmentor):
+    """Two-stage panoptic segmentor with the paths S2I and I2S; each may be left out.
+
+    * S2I: an :class:`~mmbanet.models.S2IRoIExtractor` in the RoI head; without it a plain one.
+    * I2S: ``i2s_head``; without it the semantic head's own logits go to fusion.
+    * Occlusion handling: ``panoptic_fusion_head``; any of mmdet's does.
+
+    With all of them left out this is mmdet's ``PanopticFPN``, parameter by parameter.
+
+    Args:
+        i2s_head: Config of the :class:`~mmbanet.models.I2SHead`. With it, ``train_cfg.i2s`` holds
+            ``gt_share``, the bounds of the share of ground-truth boxes used in training, and
+            ``roi_head.mask_head`` must hand out F_ins (``mmbanet.InstanceFeatureMaskHead``).
+        Others: as mmdet's ``TwoStagePanopticSegmentor``. ``test_cfg.panoptic`` may hold
+            ``score_thr`` and ``nms`` (class-agnostic): the detections that go to I2S and to fusion.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: ConfigType,
+        neck: ConfigType,
+        rpn_head: ConfigType,
+        roi_head: ConfigType,
+        semantic_head: ConfigType,
+        panoptic_fusion_head: ConfigType,
+        i2s_head: OptConfigType = None,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            rpn_head=rpn_head,
+            roi_head=roi_head,
+            semantic_head=semantic_head,
+            panoptic_fusion_head=panoptic_fusion_head,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.i2s_head: Optional[nn.Module] = MODELS.build(i2s_head) if i2s_head else None
+        self._check_parts()
+
+    @property
+    def with_s2i(self) -> bool:
+        """Whether the RoI head looks at F_S."""
+        return any(isinstance(module, S2IRoIExtractor) for module in self.roi_head.modules())
+
+    @property
+    def with_i2s(self) -> bool:
+        """Whether instance features flow back to the semantic logits."""
+        return self.i2s_head is not None
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """The seven losses of equation (5), by name.
+
+        Args:
+            batch_inputs: (N, 3, H, W), normalised and padded.
+            batch_data_samples: Ground truth of each image.
+        """
+        if not (self.with_s2i or self.with_i2s):
+            return super().loss(batch_inputs, batch_data_samples)
+
+        pyramid = self.extract_feat(batch_inputs)
+        semantic = self.semantic_head(pyramid)
+        losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
+
+        rpn_losses, proposals = self._rpn_loss_and_proposals(pyramid, batch_data_samples)
+        losses.update(rpn_losses)
+
+        roi_inputs = (*pyramid, semantic['seg_feats'])
+        losses.update(self.roi_head.loss(roi_inputs, proposals, batch_data_samples))
+
+        if self.with_i2s:
+            gt_boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
+            rois = bbox2roi(sample_gt_boxes(gt_boxes, self.train_cfg.i2s.gt_share))
+            instances = self._instance_features(roi_inputs, rois)
+            losses.update(
+                self.i2s_head.loss(semantic['seg_feats'], instances, rois, batch_data_samples)
+            )
+        return losses
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Detections, semantic map and panoptic map of each image.
+
+        Args:
+            batch_inputs: (N, 3, H, W), normalised and padded.
+            batch_data_samples: Meta information of each image.
+            rescale: Results in the size of the original image (True) or of the network's input.
+
+        Returns:
+            The samples with ``pred_instances`` (all detections of the RoI head, for AP),
+            ``pred_sem_seg.sem_seg`` (1, h, w) class indices, and ``pred_panoptic_seg.sem_seg``
+            (1, h, w) in mmdet's panoptic encoding.
+        """
+        img_metas = [sample.metainfo for sample in batch_data_samples]
+        pyramid = self.extract_feat(batch_inputs)
+        semantic = self.semantic_head(pyramid)
+        roi_inputs = (*pyramid, semantic['seg_feats'])
+
+        proposals = self._proposals(pyramid, batch_data_samples)
+        detections = self.roi_head.predict(
+            roi_inputs, proposals, batch_data_samples, rescale=rescale
+        )
+        selected = self._select_for_fusion(detections)
+
+        logits = semantic['seg_preds']
+        if self.with_i2s:
+            rois = bbox2roi(_boxes_in_input(selected, img_metas, rescale))
+            instances = self._instance_features(roi_inputs, rois)
+            img_shapes = [meta['img_shape'][:2] for meta in img_metas]
+            logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
+
+        seg_preds = resize_logits(logits, img_metas, rescale)
+        images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
+        panoptic = self.panoptic_fusion_head.predict(selected, seg_preds, images=images)
+
+        for sample, instances, seg_pred in zip(batch_data_samples, detections, seg_preds):
+            sample.pred_instances = instances
+            sample.pred_sem_seg = PixelData(sem_seg=seg_pred.argmax(dim=0, keepdim=True))
+        return self.add_pred_to_datasample(batch_data_samples, panoptic)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
+        """Raw outputs without post-processing: RPN, RoI head and semantic logits.
+
+        I2S inlays the first 100 proposals of the batch here, as many as the mask head sees.
+        """
+        pyramid = self.extract_feat(batch_inputs)
+        semantic = self.semantic_head(pyramid)
+        roi_inputs = (*pyramid, semantic['seg_feats'])
+        proposals = self._proposals(pyramid, batch_data_samples)
+        outputs = (*self.rpn_head(pyramid), *self.roi_head(roi_inputs, proposals))
+
+        logits = semantic['seg_preds']
+        if self.with_i2s:
+            rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
+            img_shapes = [sample.metainfo['img_shape'][:2] for sample in batch_data_samples]
+            instances = self._instance_features(roi_inputs, rois)
+            logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
+        return (*outputs, logits)
+
+    def _rpn_loss_and_proposals(
+        self, pyramid: Sequence[Tensor], data_samples: SampleList
+    ) -> tuple[dict, InstanceList]:
+        """RPN losses, named ``loss_rpn_*``, and the proposals for the RoI head."""
+        class_agnostic = copy.deepcopy(data_samples)
+        for sample in class_agnostic:
+            sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+        proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
+        losses, proposals = self.rpn_head.loss_and_predict(
+            pyramid, class_agnostic, proposal_cfg=proposal_cfg
+        )
+        named = {
+            name if 'rpn' in name else name.replace('loss', 'loss_rpn'): value
+            for name, value in losses.items()
+        }
+        return named, proposals
+
+    def _proposals(self, pyramid: Sequence[Tensor], data_samples: SampleList) -> InstanceList:
+        """The samples' own proposals where they bring any, else the RPN's."""
+        if data_samples[0].get('proposals', None) is not None:
+            return [sample.proposals for sample in data_samples]
+        return self.rpn_head.predict(pyramid, data_samples, rescale=False)
+
+    def _instance_features(self, roi_inputs: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """F_ins (K, C, h, w) of boxes, from the mask branch of the RoI head's last stage."""
+        extractor = _last_stage(self.roi_head.mask_roi_extractor)
+        crops = extractor(roi_inputs[: extractor.num_inputs], rois)
+        return _last_stage(self.roi_head.mask_head).instance_features(crops)
+
+    def _select_for_fusion(self, detections: InstanceList) -> InstanceList:
+        """The detections that fusion, and therefore I2S, sees."""
+        cfg = self.test_cfg.panoptic
+        if 'score_thr' not in cfg:
+            return detections
+        return [select_detections(item, cfg.score_thr, cfg.get('nms')) for item in detections]
+
+    def _check_parts(self) -> None:
+        """Refuses combinations that cannot work, at the time they are built."""
+        if (self.with_s2i or self.with_i2s) and not hasattr(self.semantic_head, 'loss_by_feat'):
+            raise TypeError(
+                'semantic_head: S2I and I2S share its features, which needs '
+                f'mmbanet.SemanticFeatureHead, got {type(self.semantic_head).__name__}'
+            )
+        if not self.with_i2s:
+            return
+        mask_head = _last_stage(self.roi_head.mask_head)
+        if not hasattr(mask_head, 'instance_features'):
+            raise TypeError(
+                'roi_head.mask_head: I2S needs its instance features, which '
+                f'mmbanet.InstanceFeatureMaskHead hands out, got {type(mask_head).__name__}'
+            )
+
+
+def _last_stage(module: nn.Module) -> nn.Module:
+    """The module itself, or the last of a cascade's stages."""
+    return module[-1] if isinstance(module, nn.ModuleList) else module
+
+
+def _boxes_in_input(
+    detections: InstanceList, img_metas: Sequence[dict], rescaled: bool
+) -> list[Tensor]:
+    """Boxes of detections in pixels of the network's input."""
+    boxes = [item.bboxes for item in detections]
+    if not rescaled:
+        return boxes
+    return [
+        box * box.new_tensor(meta['scale_factor']).repeat(2) for box, meta in zip(boxes, img_metas)
+    ]

@@ -1,0 +1,73 @@
+"""Object Context Module (OCM) of the instance-to-semantic path, section 3.2 and figure 4."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class ObjectContextModule(BaseModule):
+    """Encodes the objects' layout in the scene and adds it to every position.
+
+    F_inlay is projected to ``layout_channels`` (the paper's E = 10), max-pooled to a pyramid of grids
+    over the image's valid area, flattened and projected to one encoding for the image. The encoding is
+    repeated over the map, concatenated with SIM's output and projected to F_I2S. A 1x1 conv of that
+    concatenation is the sum of one projection of each part, which is how it is computed here: the
+    repeated map never exists.
+
+    ``project_instances`` has no bias, so that it may run before RoIInlay: the two commute.
+
+    Args:
+        instance_channels: Channels of F_ins.
+        structure_channels: Channels of SIM's output.
+        layout_channels: E, channels in which the layout is described.
+        pool_sizes: Sides of the pooling grids.
+        encoding_channels: Length of the layout's encoding.
+        out_channels: Channels of F_I2S.
+    """
+
+    def __init__(
+        self,
+        *,
+        instance_channels: int,
+        structure_channels: int,
+        layout_channels: int,
+        pool_sizes: Sequence[int],
+        encoding_channels: int,
+        out_channels: int,
+    ) -> None:
+        super().__init__()
+        self.pool_sizes = tuple(pool_sizes)
+        described = layout_channels * sum(size * size for size in self.pool_sizes)
+        self.project_instances = nn.Conv2d(instance_channels, layout_channels, 1, bias=False)
+        self.encode = nn.Linear(described, encoding_channels)
+        self.project_structure = nn.Conv2d(structure_channels, out_channels, 1)
+        self.project_encoding = nn.Linear(encoding_channels, out_channels, bias=False)
+
+    def forward(
+        self, inlaid: Tensor, structure: Tensor, valid_sizes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """F_I2S.
+
+        Args:
+            inlaid: RoIInlay of the projected F_ins, (N, layout_channels, H, W).
+            structure: SIM's output, (N, structure_channels, H, W).
+            valid_sizes: (h, w) of each image's area on the map, without the batch's padding.
+
+        Returns:
+            (N, out_channels, H, W).
+        """
+        encoding = self.project_encoding(self.layout_encoding(inlaid, valid_sizes))
+        return F.relu(self.project_structure(structure) + encoding[:, :, None, None])
+
+    def layout_encoding(self, inlaid: Tensor, valid_sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """One encoding (N, encoding_channels) of each image's layout."""
+        descriptions = [
+            torch.cat(
+                [F.adaptive_max_pool2d(layout[:, :h, :w], size).flatten() for size in self.pool_sizes]
+            )
+            for layout, (h, w) in zip(inlaid, valid_sizes)
+        ]
+        return F.relu(self.encode(torch.stack(descriptions)))

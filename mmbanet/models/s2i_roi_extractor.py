@@ -1,0 +1,93 @@
+"""Semantic-to-instance path, equation (1): F_S2I = phi(crop(F_S)) + crop(P_i)."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.utils import ConfigType, OptMultiConfig
+from torch import Tensor, nn
+
+from mmbanet.registry import MODELS
+
+
+@MODELS.register_module()
+class S2IRoIExtractor(SingleRoIExtractor):
+    """RoI features of the pyramid plus the projected semantic features of the same RoI.
+
+    Its input is the pyramid followed by F_S as the last item, which is what
+    :class:`~mmbanet.models.detectors.BANet` hands to its RoI head.
+
+    Args:
+        roi_layer: RoI layer, used for the pyramid and for F_S.
+        out_channels: Channels of the pyramid and of the result.
+        featmap_strides: Strides of the pyramid levels used.
+        finest_scale: Scale threshold of level 0, see mmdet's ``SingleRoIExtractor``.
+        semantic_channels: Channels of F_S.
+        semantic_stride: Stride of F_S.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        *,
+        roi_layer: ConfigType,
+        out_channels: int,
+        featmap_strides: Sequence[int],
+        finest_scale: int = 56,
+        semantic_channels: int = 512,
+        semantic_stride: int = 4,
+        init_cfg: OptMultiConfig = dict(  # noqa: B006
+            type='Xavier', layer='Conv2d', distribution='uniform'
+        ),
+    ) -> None:
+        super().__init__(
+            roi_layer=roi_layer,
+            out_channels=out_channels,
+            featmap_strides=featmap_strides,
+            finest_scale=finest_scale,
+            init_cfg=init_cfg,
+        )
+        self.semantic_roi_layer = self.build_roi_layers(roi_layer, [semantic_stride])[0]
+        # Without a bias phi commutes with the linear RoI layer, outside the map too.
+        self.phi = nn.Conv2d(semantic_channels, out_channels, 1, bias=False)
+
+    @property
+    def num_inputs(self) -> Optional[int]:
+        """RoI heads call ``extractor(x[:num_inputs], rois)``: None takes all, F_S at the end too."""
+        return None
+
+    def forward(
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: Optional[float] = None
+    ) -> Tensor:
+        """Aggregated RoI features F_S2I.
+
+        Args:
+            feats: Pyramid levels (N, out_channels, H_i, W_i), then F_S (N, semantic_channels, H, W).
+            rois: (K, 5): image index, x1, y1, x2, y2 in pixels of the network's input.
+            roi_scale_factor: Enlarges the RoIs about their centres.
+
+        Returns:
+            (K, out_channels, h, w), with (h, w) the RoI layer's output size.
+        """
+        *levels, semantic = feats
+        if semantic.shape[1] != self.phi.in_channels or len(levels) < len(self.roi_layers):
+            raise ValueError(
+                f'feats: expected at least {len(self.roi_layers)} pyramid levels and then semantic '
+                f'features of {self.phi.in_channels} channels, got '
+                f'{[tuple(feat.shape) for feat in feats]}'
+            )
+        crops = super().forward(levels[: len(self.roi_layers)], rois, roi_scale_factor)
+        if len(rois) == 0:
+            # Keeps F_S in the graph, so that no distributed rank waits for its gradient.
+            return crops + semantic.sum() * 0
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        return crops + self._semantic_crops(semantic, rois.type_as(semantic))
+
+    def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
+        """phi(crop(F_S)), the projection done on whichever has fewer positions."""
+        height, width = self.semantic_roi_layer.output_size
+        positions_in_map = semantic.shape[0] * semantic.shape[2] * semantic.shape[3]
+        if len(rois) * height * width < positions_in_map:
+            return self.phi(self.semantic_roi_layer(semantic, rois))
+        return self.semantic_roi_layer(self.phi(semantic), rois)

@@ -1,0 +1,82 @@
+"""Paths and small inputs that several tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData, PixelData
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / 'configs'
+DEVICES = [
+    'cpu',
+    pytest.param(
+        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+    ),
+]
+# One real COCO val2017 image with its panoptic annotation, in the official layout.
+COCO_SAMPLE = Path(
+    os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample')
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed_and_scope():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    init_default_scope('mmdet')
+
+
+@pytest.fixture
+def small_cfg() -> Config:
+    """The small model on generated scenes."""
+    return Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+
+
+def make_sample(
+    height: int = 64,
+    width: int = 96,
+    num_things: int = 3,
+    num_things_classes: int = 7,
+    num_classes: int = 12,
+    seed: int = 0,
+) -> DetDataSample:
+    """A sample with random rectangles as things on random stuff."""
+    rng = np.random.default_rng(seed)
+    seg = np.full((height, width), num_things_classes, dtype=np.uint8)
+    seg[height // 2 :] = num_classes - 1
+    boxes, labels, masks = [], [], []
+    for _ in range(num_things):
+        x1, y1 = rng.integers(0, width - 24), rng.integers(0, height - 24)
+        w, h = rng.integers(12, 24, 2)
+        label = rng.integers(num_things_classes)
+        mask = np.zeros((height, width), dtype=np.uint8)
+        mask[y1 : y1 + h, x1 : x1 + w] = 1
+        seg[mask > 0] = label
+        boxes.append([x1, y1, x1 + w, y1 + h])
+        labels.append(label)
+        masks.append(mask)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_id=seed,
+            img_path=f'{seed}.jpg',
+            img_shape=(height, width),
+            ori_shape=(height, width),
+            pad_shape=(height, width),
+            batch_input_shape=(height, width),
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.long),
+        masks=BitmapMasks(masks, height, width),
+    )
+    sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(seg)[None])
+    return sample

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+
+from mmbanet.models import S2IRoIExtractor
+
+ROI_LAYER = dict(type='RoIAlign', output_size=7, sampling_ratio=0)
+STRIDES = [4, 8, 16, 32]
+
+
+def make_extractor() -> S2IRoIExtractor:
+    extractor = S2IRoIExtractor(
+        roi_layer=ROI_LAYER, out_channels=8, featmap_strides=STRIDES, semantic_channels=12
+    )
+    extractor.init_weights()
+    return extractor
+
+
+def make_inputs(size: int = 64) -> list[torch.Tensor]:
+    pyramid = [torch.randn(2, 8, size >> i, size >> i) for i in range(5)]
+    return [*pyramid, torch.randn(2, 12, size, size)]
+
+
+def make_rois(count: int, size: int = 256) -> torch.Tensor:
+    corners = torch.rand(count, 2, 2) * size * 1.2 - 0.1 * size  # partly outside the map
+    index = torch.randint(0, 2, (count, 1)).float()
+    return torch.cat([index, corners.min(1).values, corners.max(1).values], dim=1)
+
+
+# 5 RoIs are projected after the crop, 400 (19,600 positions against 8,192) before it.
+@pytest.mark.parametrize('count', [5, 400])
+def test_equation_1(count):
+    extractor = make_extractor()
+    feats, rois = make_inputs(), make_rois(count)
+
+    plain = SingleRoIExtractor(roi_layer=ROI_LAYER, out_channels=8, featmap_strides=STRIDES)
+    crop = RoIAlign(7, 1 / 4, 0)(feats[-1], rois)
+    phi = torch.einsum('kchw,oc->kohw', crop, extractor.phi.weight[:, :, 0, 0])
+    expected = phi + plain(feats[:4], rois)
+    torch.testing.assert_close(extractor(feats, rois), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_takes_the_whole_tuple_of_the_detector():
+    extractor = make_extractor()
+    inputs = make_inputs()
+    assert inputs[: extractor.num_inputs] == inputs
+
+
+def test_no_rois_keeps_every_parameter_in_the_graph():
+    extractor = make_extractor()
+    feats = [feat.requires_grad_() for feat in make_inputs()]
+    out = extractor(feats, torch.zeros(0, 5))
+    assert out.shape == (0, 8, 7, 7)
+    out.sum().backward()
+    assert extractor.phi.weight.grad is not None
+    assert feats[-1].grad is not None
+
+
+def test_missing_semantic_features():
+    with pytest.raises(ValueError, match='semantic features of 12 channels'):
+        make_extractor()(make_inputs()[:-1], make_rois(2))

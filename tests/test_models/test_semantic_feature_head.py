@@ -1,0 +1,73 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmbanet.models import SemanticFeatureHead
+
+from ..conftest import make_sample
+
+
+def make_head(**kwargs) -> SemanticFeatureHead:
+    kwargs = dict(in_channels=8, feat_channels=(16, 8, 4), norm_cfg=None) | kwargs
+    head = SemanticFeatureHead(num_things_classes=7, num_stuff_classes=5, **kwargs)
+    head.init_weights()
+    return head
+
+
+def make_pyramid(height: int = 16, width: int = 24) -> list[torch.Tensor]:
+    return [torch.randn(2, 8, height >> i, width >> i) for i in range(5)]
+
+
+def test_features_are_one_subnet_on_every_level_upsampled_and_concatenated():
+    head = make_head()
+    x = make_pyramid()
+    out = head(x)
+
+    expected = []
+    for level in x[:4]:
+        for conv in head.subnet:
+            level = F.relu(F.conv2d(level, conv.conv.weight, conv.conv.bias, padding=1))
+        expected.append(F.interpolate(level, size=(16, 24), mode='bilinear', align_corners=False))
+    expected = torch.cat(expected, dim=1)
+    torch.testing.assert_close(out['seg_feats'], expected)
+    weight = head.conv_logits.weight[:, :, 0, 0]
+    logits = torch.einsum('nchw,kc->nkhw', expected, weight) + head.conv_logits.bias[:, None, None]
+    torch.testing.assert_close(out['seg_preds'], logits, rtol=1e-4, atol=1e-6)
+
+
+def test_paper_width_is_512_channels_and_133_classes():
+    head = SemanticFeatureHead()
+    assert [conv.conv.out_channels for conv in head.subnet] == [256, 128, 128]
+    assert head.conv_logits.in_channels == 512
+    assert head.conv_logits.out_channels == 133
+
+
+def test_loss_is_cross_entropy_at_stride_4_without_void():
+    head = make_head(loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5))
+    samples = [make_sample(64, 96, seed=i) for i in range(2)]
+    samples[0].gt_sem_seg.sem_seg[:, :, :40] = 255
+    x = make_pyramid()
+    loss = head.loss(x, samples)['loss_seg']
+
+    logits = head(x)['seg_preds']
+    total = 0.0
+    for n, sample in enumerate(samples):
+        labels = sample.gt_sem_seg.sem_seg[0, ::4, ::4].long()
+        log_probability = logits[n].log_softmax(0)
+        for row in range(16):
+            for column in range(24):
+                if labels[row, column] != 255:
+                    total -= log_probability[labels[row, column], row, column]
+    torch.testing.assert_close(loss, 0.5 * total / (2 * 16 * 24))
+
+
+def test_deformable_variant_has_only_deformable_convs():
+    head = make_head(conv_cfg=dict(type='DCN', deform_groups=1))
+    assert [type(conv.conv).__name__ for conv in head.subnet] == ['DeformConv2dPack'] * 3
+    head.loss(make_pyramid(), [make_sample(seed=i) for i in range(2)])['loss_seg'].backward()
+    assert all(conv.conv.conv_offset.weight.grad is not None for conv in head.subnet)
+
+
+def test_too_few_levels():
+    with pytest.raises(ValueError, match='at least 4 pyramid levels, got 2'):
+        make_head()(make_pyramid()[:2])

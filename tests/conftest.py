@@ -21,9 +21,7 @@ DEVICES = [
     ),
 ]
 # One real COCO val2017 image with its panoptic annotation, in the official layout.
-COCO_SAMPLE = Path(
-    os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample')
-)
+COCO_SAMPLE = Path(os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample'))
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +41,8 @@ def make_sample(
     height: int = 64,
     width: int = 96,
     num_things: int = 3,
-    num_things_classes: int = 7,
-    num_classes: int = 12,
+    num_things_classes: int = 8,
+    num_classes: int = 13,
     seed: int = 0,
 ) -> DetDataSample:
     """A sample with random rectangles as things on random stuff."""

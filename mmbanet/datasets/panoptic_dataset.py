@@ -30,9 +30,8 @@ class PanopticDataset(CocoPanopticDataset):
             # Remote storage ("s3://...") is left to its backend.
             if '://' not in path and not osp.exists(path):
                 raise FileNotFoundError(
-                    f'{what} not found: {osp.abspath(path)}. Put the data set there or point '
-                    'data_root to it, for example with --cfg-options '
-                    'train_dataloader.dataset.data_root=DIR'
+                    f'{what} not found: {osp.abspath(path)}. Put the data set there, or say where '
+                    'it is: data_root in the config, or --data-root of tools/train.py and test.py'
                 )
         return super().load_data_list()
 

@@ -66,7 +66,10 @@ class ObjectContextModule(BaseModule):
         """One encoding (N, encoding_channels) of each image's layout."""
         descriptions = [
             torch.cat(
-                [F.adaptive_max_pool2d(layout[:, :h, :w], size).flatten() for size in self.pool_sizes]
+                [
+                    F.adaptive_max_pool2d(layout[:, :h, :w], size).flatten()
+                    for size in self.pool_sizes
+                ]
             )
             for layout, (h, w) in zip(inlaid, valid_sizes)
         ]

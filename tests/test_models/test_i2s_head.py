@@ -12,7 +12,7 @@ OCM = dict(layout_channels=3, pool_sizes=(1, 2, 4), encoding_channels=6)
 def make_head(**kwargs) -> I2SHead:
     kwargs = dict(ocm=OCM, norm_cfg=None) | kwargs
     head = I2SHead(
-        num_classes=12, instance_channels=8, semantic_channels=10, width=4, out_channels=6, **kwargs
+        num_classes=13, instance_channels=8, semantic_channels=10, width=4, out_channels=6, **kwargs
     )
     head.init_weights()
     return head
@@ -68,7 +68,7 @@ def test_without_ocm_only_sim_is_left():
     head = make_head(ocm=None)
     assert not any(name.startswith('ocm') for name, _ in head.named_parameters())
     semantic, instances, rois = make_inputs()
-    assert head(semantic, instances, rois, [(64, 96)] * 2).shape == (2, 12, 16, 24)
+    assert head(semantic, instances, rois, [(64, 96)] * 2).shape == (2, 13, 16, 24)
 
 
 @pytest.mark.parametrize('ocm', [OCM, None])

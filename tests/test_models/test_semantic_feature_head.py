@@ -9,7 +9,7 @@ from ..conftest import make_sample
 
 def make_head(**kwargs) -> SemanticFeatureHead:
     kwargs = dict(in_channels=8, feat_channels=(16, 8, 4), norm_cfg=None) | kwargs
-    head = SemanticFeatureHead(num_things_classes=7, num_stuff_classes=5, **kwargs)
+    head = SemanticFeatureHead(num_things_classes=8, num_stuff_classes=5, **kwargs)
     head.init_weights()
     return head
 
@@ -62,9 +62,13 @@ def test_loss_is_cross_entropy_at_stride_4_without_void():
 
 
 def test_deformable_variant_has_only_deformable_convs():
-    head = make_head(conv_cfg=dict(type='DCN', deform_groups=1))
+    head = make_head(
+        conv_cfg=dict(type='DCN', deform_groups=1), norm_cfg=dict(type='GN', num_groups=4)
+    )
     assert [type(conv.conv).__name__ for conv in head.subnet] == ['DeformConv2dPack'] * 3
-    head.loss(make_pyramid(), [make_sample(seed=i) for i in range(2)])['loss_seg'].backward()
+    head.loss(make_pyramid(32, 32), [make_sample(128, 128, seed=i) for i in range(2)])[
+        'loss_seg'
+    ].backward()
     assert all(conv.conv.conv_offset.weight.grad is not None for conv in head.subnet)
 
 

@@ -1,7 +1,7 @@
 # A narrow BANet that a CPU trains from scratch in minutes; the parts are those of the R50 model.
 _base_ = 'banet_r50_fpn.py'
 
-num_things_classes = 7
+num_things_classes = 8
 num_stuff_classes = 5
 width = 64
 norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
@@ -31,9 +31,7 @@ model = dict(
         mask_roi_extractor=dict(
             out_channels=width, semantic_channels=2 * width, finest_scale=finest_scale
         ),
-        mask_head=dict(
-            in_channels=width, conv_out_channels=width, num_classes=num_things_classes
-        ),
+        mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_things_classes),
     ),
     semantic_head=dict(
         num_things_classes=num_things_classes,

@@ -1,0 +1,82 @@
+"""Checks of the arguments of overlap handling: one clear error each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_claims(masks: Tensor, scores: Tensor) -> None:
+    """Boolean masks (K, H, W) and one score for each, none of them NaN."""
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        raise TypeError(f'masks must be a bool tensor, got {_kind(masks)}')
+    if masks.ndim != 3:
+        raise ValueError(f'masks must have the shape (K, H, W), got {tuple(masks.shape)}')
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        raise TypeError(f'scores must be a floating-point tensor, got {_kind(scores)}')
+    if scores.shape != masks.shape[:1]:
+        raise ValueError(
+            f'scores must have the shape ({len(masks)},), one for each of the masks '
+            f'{tuple(masks.shape)}, got {tuple(scores.shape)}'
+        )
+    check_not_nan(scores)
+
+
+def check_not_nan(scores: Tensor) -> None:
+    """No score is NaN: a NaN has no place in an order."""
+    if scores.isnan().any():
+        raise ValueError(f'scores must not be NaN, got {int(scores.isnan().sum())} NaN values')
+
+
+def check_image(image: Tensor, masks: Tensor) -> None:
+    """RGB (3, H, W) in 0..255 of the masks' size."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f'image must be a tensor (3, H, W), got {_kind(image)}')
+    expected = (3, *masks.shape[1:])
+    if tuple(image.shape) != expected:
+        raise ValueError(
+            f'image must have the shape {expected}, RGB at the resolution of the masks, '
+            f'got {tuple(image.shape)}'
+        )
+    if image.numel() == 0:
+        return
+    low, high = (bound.item() for bound in torch.aminmax(image))
+    # The slack is for de-normalising and interpolating; `not` also refuses NaN.
+    if not (low >= -1 and high <= 256):
+        raise ValueError(
+            f'image must be RGB in 0..255, got values from {low:.4g} to {high:.4g}; '
+            'a normalised image must be de-normalised first'
+        )
+
+
+def check_preference(preference: Tensor, num_objects: int) -> None:
+    """Antisymmetric int8 (K, K) of -1, 0 and 1."""
+    if not isinstance(preference, Tensor) or preference.dtype != torch.int8:
+        raise TypeError(f'preference must be an int8 tensor, got {_kind(preference)}')
+    if tuple(preference.shape) != (num_objects, num_objects):
+        raise ValueError(
+            f'preference must have the shape {(num_objects, num_objects)}, '
+            f'got {tuple(preference.shape)}'
+        )
+    if (preference.abs() > 1).any() or (preference == -128).any():
+        raise ValueError(
+            f'preference must hold -1, 0 and 1 only, got {preference.unique().tolist()}'
+        )
+    if (preference != -preference.T).any():
+        i, j = (preference != -preference.T).nonzero()[0].tolist()
+        raise ValueError(
+            'preference must be antisymmetric, preference[i, j] == -preference[j, i], '
+            f'got {int(preference[i, j])} at [{i}, {j}] and {int(preference[j, i])} at [{j}, {i}]'
+        )
+
+
+def check_threshold(name: str, value: float) -> None:
+    """A share of an area."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f'{name} must be a number in 0..1, got {value!r}')
+    if not 0 <= value <= 1:
+        raise ValueError(f'{name} must be in 0..1, got {value}')
+
+
+def _kind(value: object) -> str:
+    return f'{value.dtype} tensor' if isinstance(value, Tensor) else type(value).__name__

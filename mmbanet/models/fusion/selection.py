@@ -1,0 +1,41 @@
+"""The detections that take part in fusion (section 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.ops import batched_nms
+from mmengine.structures import InstanceData
+
+from .checks import check_not_nan
+
+
+@torch.no_grad()
+def select_detections(instances: InstanceData, score_thr: float, nms: dict | None) -> InstanceData:
+    """Detections with a score above the threshold, without duplicates of any class.
+
+    The same detections go to RoIInlay and to fusion; selecting twice changes nothing.
+
+    Args:
+        instances (InstanceData): With ``bboxes`` (N, 4), ``scores`` (N,) and any other fields.
+        score_thr (float): Detections must score more than this.
+        nms (dict, optional): ``nms_cfg`` of :func:`mmcv.ops.batched_nms`, such as
+            ``dict(type='nms', iou_threshold=0.5)``, applied over all classes together. It decides
+            who stays; scores stay as they are. None: no suppression.
+
+    Returns:
+        InstanceData: The selected detections, all fields, in descending order of score (equal
+        scores: in the given order). The input itself where nothing changes.
+    """
+    scores = instances.scores
+    check_not_nan(scores)
+    chosen = scores.argsort(descending=True, stable=True)
+    chosen = chosen[scores[chosen] > score_thr]
+    if nms is not None and len(chosen) > 0:
+        candidates = scores[chosen]
+        one_class = torch.zeros_like(chosen)
+        boxes = instances.bboxes[chosen]
+        _, kept = batched_nms(boxes, candidates, one_class, dict(nms), class_agnostic=True)
+        chosen = chosen[kept.sort().values]
+    if torch.equal(chosen, torch.arange(len(scores), device=chosen.device)):
+        return instances
+    return instances[chosen]

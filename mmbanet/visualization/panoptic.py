@@ -1,0 +1,77 @@
+"""Panoptic maps as colours, and pictures side by side."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmdet.structures import INSTANCE_OFFSET
+
+
+def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """A panoptic map in the palette's colours, each instance in its own shade with a white edge.
+
+    Args:
+        panoptic: (H, W) in mmdet's encoding: ``label + instance * 1000``; void is any label beyond
+            the palette and becomes black.
+        palette: RGB of each class.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    colors = np.zeros((*panoptic.shape, 3), dtype=np.uint8)
+    for segment in np.unique(panoptic):
+        label, instance = segment % INSTANCE_OFFSET, segment // INSTANCE_OFFSET
+        if label >= len(palette):
+            continue
+        shade = np.random.default_rng(instance).integers(-40, 41, 3) if instance else 0
+        colors[panoptic == segment] = np.clip(np.asarray(palette[label]) + shade, 0, 255)
+    colors[_edges(panoptic)] = 255
+    return colors
+
+
+def _edges(panoptic: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels whose right or lower neighbour belongs to another segment."""
+    edges = np.zeros(panoptic.shape, dtype=bool)
+    edges[:, :-1] |= panoptic[:, :-1] != panoptic[:, 1:]
+    edges[:-1] |= panoptic[:-1] != panoptic[1:]
+    return edges
+
+
+def draw_grid(
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], cell: int = 256, gap: int = 6
+) -> np.ndarray:
+    """Pictures in a grid with a title above each column.
+
+    Args:
+        rows: Rows of (H, W, 3) uint8 RGB pictures, as many in each row as there are titles.
+        titles: Column titles.
+        cell: Longer side of a picture in the grid, in pixels.
+        gap: White space between the pictures.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+
+    def fit(picture: np.ndarray) -> np.ndarray:
+        scale = cell / max(picture.shape[:2])
+        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+        return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+
+    header = np.full((28, cell * len(titles) + gap * (len(titles) + 1), 3), 255, dtype=np.uint8)
+    for i, title in enumerate(titles):
+        (width, _), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
+        x = gap + i * (cell + gap) + (cell - width) // 2
+        cv2.putText(
+            header, title, (x, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0,) * 3, 1, cv2.LINE_AA
+        )
+
+    bands = [header]
+    for row in rows:
+        pictures = [fit(picture) for picture in row]
+        height = max(picture.shape[0] for picture in pictures)
+        band = np.full((height + gap, header.shape[1], 3), 255, dtype=np.uint8)
+        for i, picture in enumerate(pictures):
+            x = gap + i * (cell + gap)
+            band[: picture.shape[0], x : x + picture.shape[1]] = picture
+        bands.append(band)
+    return np.concatenate(bands)

@@ -1,0 +1,150 @@
+// Schemas of the operators, checks of their arguments and dispatch to the devices.
+//
+// Autograd and fake tensors are registered in Python (mmbanet/ops/_registrations.py).
+#include "mmbanet_ops.h"
+
+#include <Python.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+namespace {
+
+// Coordinates of pixels are ints in the kernels.
+constexpr int64_t kMaxSide = std::numeric_limits<int>::max() - 1024;
+
+void check_side(int64_t side, const char* name, int64_t minimum) {
+  TORCH_CHECK_VALUE(side >= minimum && side <= kMaxSide, name, " must be between ", minimum,
+                    " and ", kMaxSide, ", got ", side);
+}
+
+void check_features(const Tensor& features, const char* name, const char* shape) {
+  TORCH_CHECK_VALUE(features.dim() == 4, name, " must have shape ", shape, ", got ",
+                    features.sizes());
+  const auto dtype = features.scalar_type();
+  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
+                       dtype == at::kBFloat16,
+                   name, " must be float64, float32, float16 or bfloat16, got ", dtype);
+}
+
+void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
+  TORCH_CHECK_VALUE(rois.dim() == 2 && rois.size(1) == 5,
+                    "rois must have shape (K, 5): image index, x1, y1, x2, y2; got ",
+                    rois.sizes());
+  TORCH_CHECK_TYPE(rois.scalar_type() == at::kFloat || rois.scalar_type() == at::kDouble,
+                   "rois must be float32 or float64, since halves cannot hold image coordinates "
+                   "(convert with rois.float()); got ",
+                   rois.scalar_type());
+  TORCH_CHECK_VALUE(rois.device() == features.device(), "rois must be on ", features_name,
+                    "'s device ", features.device(), ", got ", rois.device());
+}
+
+void check_spatial_scale(double spatial_scale) {
+  TORCH_CHECK_VALUE(std::isfinite(spatial_scale) && spatial_scale > 0,
+                    "spatial_scale must be positive and finite, got ", spatial_scale);
+}
+
+void check_forward(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
+                   int64_t width, double spatial_scale) {
+  check_features(input, "input", "(K, C, h, w)");
+  check_rois(rois, input, "input");
+  TORCH_CHECK_VALUE(rois.size(0) == input.size(0), "rois must have one row for each of input's ",
+                    input.size(0), " crops, got ", rois.size(0));
+  TORCH_CHECK_VALUE(batch_size >= 0, "batch_size must not be negative, got ", batch_size);
+  check_side(height, "output_size[0]", 0);
+  check_side(width, "output_size[1]", 0);
+  check_side(input.size(2), "input's crop height", 1);
+  check_side(input.size(3), "input's crop width", 1);
+  check_spatial_scale(spatial_scale);
+}
+
+void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
+                    int64_t crop_width, double spatial_scale) {
+  check_features(grad, "grad", "(N, C, H, W)");
+  check_rois(rois, grad, "grad");
+  check_side(grad.size(2), "grad's height", 0);
+  check_side(grad.size(3), "grad's width", 0);
+  check_side(crop_height, "crop_height", 1);
+  check_side(crop_width, "crop_width", 1);
+  check_spatial_scale(spatial_scale);
+}
+
+// mmcv's dispatch would only say that no implementation was found.
+template <typename Registry>
+void check_built(const Registry& registry, const Tensor& features) {
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      registry.Find(features.device().type()) != nullptr, "mmbanet was built without support for ",
+      features.device().type(),
+      "; rebuild it with: FORCE_CUDA=1 pip install --no-build-isolation --force-reinstall "
+      "--no-deps mmbanet (-e . in a checkout)");
+}
+
+// Shared by the kernels; the indices stay exact for float32 and float64.
+Tensor kernel_rois(const Tensor& rois) { return rois.to(at::kDouble).contiguous(); }
+
+Tensor roi_inlay(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
+                 int64_t width, double spatial_scale, bool aligned) {
+  check_forward(input, rois, batch_size, height, width, spatial_scale);
+  check_built(DEVICE_REGISTRY(roi_inlay_impl), input);
+  return DISPATCH_DEVICE_IMPL(roi_inlay_impl, input.contiguous(), kernel_rois(rois), batch_size,
+                              height, width, spatial_scale, aligned);
+}
+
+Tensor roi_inlay_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
+                          int64_t crop_width, double spatial_scale, bool aligned) {
+  check_backward(grad, rois, crop_height, crop_width, spatial_scale);
+  check_built(DEVICE_REGISTRY(roi_inlay_backward_impl), grad);
+  return DISPATCH_DEVICE_IMPL(roi_inlay_backward_impl, grad.contiguous(), kernel_rois(rois),
+                              crop_height, crop_width, spatial_scale, aligned);
+}
+
+Tensor roi_upsample(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
+                    int64_t width, double spatial_scale, bool aligned, bool mean) {
+  check_forward(input, rois, batch_size, height, width, spatial_scale);
+  check_built(DEVICE_REGISTRY(roi_upsample_impl), input);
+  return DISPATCH_DEVICE_IMPL(roi_upsample_impl, input.contiguous(), kernel_rois(rois), batch_size,
+                              height, width, spatial_scale, aligned, mean);
+}
+
+Tensor roi_upsample_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
+                             int64_t crop_width, double spatial_scale, bool aligned, bool mean) {
+  check_backward(grad, rois, crop_height, crop_width, spatial_scale);
+  check_built(DEVICE_REGISTRY(roi_upsample_backward_impl), grad);
+  return DISPATCH_DEVICE_IMPL(roi_upsample_backward_impl, grad.contiguous(), kernel_rois(rois),
+                              crop_height, crop_width, spatial_scale, aligned, mean);
+}
+
+}  // namespace
+
+TORCH_LIBRARY(mmbanet, m) {
+  m.def(
+      "roi_inlay(Tensor input, Tensor rois, SymInt batch_size, SymInt height, SymInt width, "
+      "float spatial_scale, bool aligned) -> Tensor");
+  m.def(
+      "roi_inlay_backward(Tensor grad, Tensor rois, SymInt crop_height, SymInt crop_width, "
+      "float spatial_scale, bool aligned) -> Tensor");
+  m.def(
+      "roi_upsample(Tensor input, Tensor rois, SymInt batch_size, SymInt height, SymInt width, "
+      "float spatial_scale, bool aligned, bool mean) -> Tensor");
+  m.def(
+      "roi_upsample_backward(Tensor grad, Tensor rois, SymInt crop_height, SymInt crop_width, "
+      "float spatial_scale, bool aligned, bool mean) -> Tensor");
+}
+
+// The same functions for both keys: mmcv's registry tells the devices apart.
+#define MMBANET_REGISTER(key)                                   \
+  TORCH_LIBRARY_IMPL(mmbanet, key, m) {                         \
+    m.impl("roi_inlay", &roi_inlay);                            \
+    m.impl("roi_inlay_backward", &roi_inlay_backward);          \
+    m.impl("roi_upsample", &roi_upsample);                      \
+    m.impl("roi_upsample_backward", &roi_upsample_backward);    \
+  }
+MMBANET_REGISTER(CPU)
+MMBANET_REGISTER(CUDA)
+
+// Lets Python load the library with a plain import; it has no content of its own.
+PyMODINIT_FUNC PyInit__ops() {
+  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_ops", nullptr, -1, nullptr};
+  return PyModule_Create(&module);
+}

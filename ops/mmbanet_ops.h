@@ -1,0 +1,22 @@
+// Device-independent entry points. Each device registers its implementation under these names with
+// REGISTER_DEVICE_IMPL; the arguments have been checked and are contiguous, RoIs are float64.
+//
+// Shapes: input (K, C, h, w), rois (K, 5), maps and gradients of maps (N, C, H, W).
+#pragma once
+
+#include "pytorch_cpp_helper.hpp"
+#include "pytorch_device_registry.hpp"
+
+Tensor roi_inlay_impl(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
+                      int64_t width, double spatial_scale, bool aligned);
+
+Tensor roi_inlay_backward_impl(const Tensor& grad, const Tensor& rois, int64_t crop_height,
+                               int64_t crop_width, double spatial_scale, bool aligned);
+
+Tensor roi_upsample_impl(const Tensor& input, const Tensor& rois, int64_t batch_size,
+                         int64_t height, int64_t width, double spatial_scale, bool aligned,
+                         bool mean);
+
+Tensor roi_upsample_backward_impl(const Tensor& grad, const Tensor& rois, int64_t crop_height,
+                                  int64_t crop_width, double spatial_scale, bool aligned,
+                                  bool mean);

@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+from PIL import Image
+
+METAINFO = dict(
+    classes=('cat', 'dog', 'sky', 'sea'),
+    thing_classes=('cat', 'dog'),
+    stuff_classes=('sky', 'sea'),
+    palette=[(0, 0, 0)] * 4,
+)
+CATEGORIES = [
+    dict(id=3, name='cat', isthing=1),
+    dict(id=1, name='dog', isthing=1),
+    dict(id=7, name='sky', isthing=0),
+    dict(id=9, name='sea', isthing=0),
+]
+
+
+def write_dataset(root, categories) -> None:
+    seg = np.zeros((8, 8, 3), dtype=np.uint8)
+    seg[:, :, 0] = 1
+    seg[2:6, 2:6, 0] = 2
+    for folder in ('img', 'seg'):
+        (root / folder).mkdir()
+    Image.fromarray(seg).save(root / 'seg' / 'a.png')
+    Image.fromarray(seg).save(root / 'img' / 'a.jpg')
+    segments = [
+        dict(id=1, category_id=7, bbox=[0, 0, 8, 8], area=48, iscrowd=0),
+        dict(id=2, category_id=1, bbox=[2, 2, 4, 4], area=16, iscrowd=0),
+    ]
+    annotations = dict(
+        images=[dict(id=1, file_name='a.jpg', height=8, width=8)],
+        annotations=[dict(image_id=1, file_name='a.png', segments_info=segments)],
+        categories=categories,
+    )
+    (root / 'ann.json').write_text(json.dumps(annotations))
+
+
+def build(root, **overrides):
+    cfg = dict(
+        type='mmbanet.PanopticDataset',
+        data_root=str(root),
+        ann_file='ann.json',
+        data_prefix=dict(img='img', seg='seg'),
+        metainfo=METAINFO,
+    )
+    return DATASETS.build(cfg | overrides)
+
+
+def test_loads_what_mmdet_loads(tmp_path):
+    write_dataset(tmp_path, CATEGORIES)
+    ours, theirs = build(tmp_path), build(tmp_path, type='CocoPanopticDataset')
+    assert ours.get_data_info(0) == theirs.get_data_info(0)
+    assert [s['category'] for s in ours.get_data_info(0)['segments_info']] == [2, 1]
+
+
+@pytest.mark.parametrize('missing', ['ann_file', 'img', 'seg', 'data_root'])
+def test_missing_path_is_named(tmp_path, missing):
+    write_dataset(tmp_path, CATEGORIES)
+    overrides = {
+        'ann_file': dict(ann_file='nowhere.json'),
+        'img': dict(data_prefix=dict(img='nowhere', seg='seg')),
+        'seg': dict(data_prefix=dict(img='img', seg='nowhere')),
+        'data_root': dict(data_root=str(tmp_path / 'nowhere')),
+    }[missing]
+    with pytest.raises(FileNotFoundError, match='not found: .*nowhere'):
+        build(tmp_path, **overrides)
+
+
+@pytest.mark.parametrize(
+    ('order', 'message'),
+    [
+        ((0, 2, 1, 3), 'stuff "sky" comes before thing "dog"'),
+        ((2, 3, 0, 1), 'stuff "sky" comes before thing "dog"'),
+        ((1, 0, 2, 3), r"position 0: expected \['cat'\], got \['dog'\]"),
+        ((0, 1, 2), r"got 3 categories.* position 3: expected \['sea'\], got \[\]"),
+    ],
+)
+def test_wrong_categories(tmp_path, order, message):
+    write_dataset(tmp_path, [CATEGORIES[i] for i in order])
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path)
+
+
+def test_isthing_disagrees_with_metainfo(tmp_path):
+    write_dataset(tmp_path, [CATEGORIES[0], {**CATEGORIES[1], 'isthing': 0}, *CATEGORIES[2:]])
+    with pytest.raises(ValueError, match='1 categories are things, the metainfo has 2'):
+        build(tmp_path)

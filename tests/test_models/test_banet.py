@@ -1,0 +1,276 @@
+import pytest
+import torch
+from mmdet.structures.bbox import bbox2roi
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
+from mmbanet.models.detectors.input_images import rgb_images
+
+from ..conftest import make_sample
+
+LOSSES = {
+    'loss_rpn_cls',
+    'loss_rpn_bbox',
+    'loss_cls',
+    'loss_bbox',
+    'loss_mask',
+    'loss_seg',
+    'loss_i2s',
+}
+PLAIN_EXTRACTORS = {
+    f'model.roi_head.{branch}_roi_extractor': dict(
+        _delete_=True,
+        type='SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=size, sampling_ratio=0),
+        out_channels=64,
+        featmap_strides=[4, 8, 16, 32],
+        finest_scale=14,
+    )
+    for branch, size in (('bbox', 7), ('mask', 14))
+}
+
+
+def build(cfg: Config, train: bool = False):
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model.train(train)
+
+
+def make_batch(num_things=(3, 2)) -> tuple[torch.Tensor, list]:
+    samples = [make_sample(num_things=n, seed=i) for i, n in enumerate(num_things)]
+    return torch.randn(len(samples), 3, 64, 96), samples
+
+
+def summed_losses(model, inputs, samples) -> dict[str, torch.Tensor]:
+    losses = model(inputs, samples, mode='loss')
+    return {
+        name: sum(value) if isinstance(value, list) else value
+        for name, value in losses.items()
+        if 'loss' in name
+    }
+
+
+def plain_panoptic_fpn(cfg: Config, detector: str) -> Config:
+    """The small model with every part of BANet replaced by PanopticFPN's."""
+    cfg = cfg.copy()
+    cfg.model.pop('i2s_head')
+    cfg.model.train_cfg.pop('i2s')
+    cfg.merge_from_dict(
+        {
+            'model.type': detector,
+            'model.roi_head.mask_head.type': 'FCNMaskHead',
+            'model.semantic_head': dict(
+                _delete_=True,
+                type='PanopticFPNHead',
+                num_things_classes=8,
+                num_stuff_classes=5,
+                in_channels=64,
+                inner_channels=32,
+                norm_cfg=dict(type='GN', num_groups=8),
+                loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+            ),
+            'model.panoptic_fusion_head.type': 'HeuristicFusionHead',
+            'model.test_cfg.panoptic': dict(_delete_=True, mask_overlap=0.5, stuff_area_limit=16),
+            **PLAIN_EXTRACTORS,
+        }
+    )
+    return cfg
+
+
+def test_seven_finite_losses_and_a_gradient_in_every_parameter(small_cfg):
+    model = build(small_cfg, train=True)
+    losses = summed_losses(model, *make_batch())
+    assert set(losses) == LOSSES
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    for part in ('semantic_head', 'i2s_head', 'roi_head.mask_head', 'roi_head.bbox_roi_extractor'):
+        for name, parameter in model.get_submodule(part).named_parameters():
+            assert parameter.grad.abs().sum() > 0, f'{part}.{name}'
+
+
+@pytest.mark.parametrize('num_things', [(0, 0), (3, 0)])
+def test_images_without_things_leave_no_parameter_without_gradient(small_cfg, num_things):
+    model = build(small_cfg, train=True)
+    losses = summed_losses(model, *make_batch(num_things))
+    assert set(losses) == LOSSES
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_semantic_loss_reaches_the_mask_branch_through_i2s(small_cfg):
+    model = build(small_cfg, train=True)
+    summed_losses(model, *make_batch())['loss_i2s'].backward()
+    assert model.roi_head.mask_head.convs[0].conv.weight.grad.abs().sum() > 0
+    assert model.roi_head.mask_roi_extractor.phi.weight.grad.abs().sum() > 0
+
+
+def test_predictions_for_ap_miou_and_pq(small_cfg):
+    small_cfg.model.test_cfg.rcnn.score_thr = 0.0
+    small_cfg.model.test_cfg.panoptic.score_thr = 0.12
+    model = build(small_cfg)
+    inputs, samples = make_batch()
+    for sample in samples:  # the original image is twice as large
+        sample.set_metainfo(dict(ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
+    with torch.no_grad():
+        results = model(inputs, samples, mode='predict')
+    for result in results:
+        assert len(result.pred_instances) > 0
+        assert result.pred_instances.masks.shape[1:] == (128, 192)
+        assert result.pred_sem_seg.sem_seg.shape == (1, 128, 192)
+        assert result.pred_sem_seg.sem_seg.max() < 13
+        assert result.pred_panoptic_seg.sem_seg.shape == (1, 128, 192)
+
+
+def test_no_detection_at_all(small_cfg):
+    small_cfg.model.test_cfg.rcnn.score_thr = 1.0
+    model = build(small_cfg)
+    with torch.no_grad():
+        results = model(*make_batch(), mode='predict')
+    assert [len(result.pred_instances) for result in results] == [0, 0]
+    assert results[0].pred_panoptic_seg.sem_seg.shape == (1, 64, 96)
+
+
+def test_boxes_of_i2s_are_those_of_fusion_in_the_input_frame(small_cfg, monkeypatch):
+    small_cfg.model.test_cfg.panoptic.score_thr = 0.12
+    small_cfg.model.test_cfg.rcnn.score_thr = 0.0
+    model = build(small_cfg)
+    inputs, samples = make_batch((3,))
+    samples[0].set_metainfo(dict(ori_shape=(128, 288), scale_factor=(1 / 3, 0.5)))
+    seen = {}
+
+    def spy_i2s(semantic, instances, rois, shapes, forward=model.i2s_head.forward):
+        seen['rois'] = rois
+        return forward(semantic, instances, rois, shapes)
+
+    def spy_fusion(results, logits, images, predict=model.panoptic_fusion_head.predict):
+        seen['boxes'] = results[0].bboxes
+        return predict(results, logits, images=images)
+
+    monkeypatch.setattr(model.i2s_head, 'forward', spy_i2s)
+    monkeypatch.setattr(model.panoptic_fusion_head, 'predict', spy_fusion)
+    with torch.no_grad():
+        model(inputs, samples, mode='predict')
+    assert len(seen['boxes']) > 0
+    expected = bbox2roi([seen['boxes'] / torch.tensor([3.0, 2.0, 3.0, 2.0])])
+    torch.testing.assert_close(seen['rois'], expected)
+
+
+def test_with_all_parts_left_out_it_is_panoptic_fpn(small_cfg):
+    ours = build(plain_panoptic_fpn(small_cfg, 'mmbanet.BANet'))
+    theirs = build(plain_panoptic_fpn(small_cfg, 'PanopticFPN'))
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+
+    inputs, samples = make_batch()
+    with torch.no_grad():
+        for logits in (ours.semantic_head.conv_logits, theirs.semantic_head.conv_logits):
+            logits.weight.mul_(100)  # a map with several classes
+        expected = theirs(inputs, [sample.clone() for sample in samples], mode='predict')
+        got = ours(inputs, [sample.clone() for sample in samples], mode='predict')
+    for a, b in zip(got, expected):
+        assert b.pred_panoptic_seg.sem_seg.unique().numel() > 2
+        assert torch.equal(a.pred_panoptic_seg.sem_seg, b.pred_panoptic_seg.sem_seg)
+
+    losses = []
+    for model in (ours, theirs):
+        torch.manual_seed(1)
+        losses.append(summed_losses(model.train(), inputs, samples))
+    assert losses[0].keys() == losses[1].keys()
+    for name, loss in losses[0].items():
+        assert torch.equal(loss, losses[1][name]), name
+
+
+@pytest.mark.parametrize('left_out', ['s2i', 'i2s', 'both'])
+def test_each_path_can_be_left_out(small_cfg, left_out):
+    names = set(LOSSES)
+    if left_out in ('i2s', 'both'):
+        small_cfg.model.pop('i2s_head')
+        names.discard('loss_i2s')
+    if left_out in ('s2i', 'both'):
+        small_cfg.merge_from_dict(PLAIN_EXTRACTORS)
+    model = build(small_cfg, train=True)
+    assert model.with_i2s == (left_out == 's2i')
+    assert model.with_s2i == (left_out == 'i2s')
+    losses = summed_losses(model, *make_batch())
+    assert set(losses) == names
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    with torch.no_grad():
+        assert 'pred_panoptic_seg' in model.eval()(*make_batch(), mode='predict')[0]
+
+
+def test_roi_upsample_in_place_of_roi_inlay(small_cfg):
+    small_cfg.merge_from_dict({'model.i2s_head.inlay.type': 'mmbanet.RoIUpsample'})
+    model = build(small_cfg, train=True)
+    assert torch.isfinite(summed_losses(model, *make_batch())['loss_i2s'])
+
+
+def test_raw_outputs(small_cfg):
+    model = build(small_cfg)
+    with torch.no_grad():
+        outputs = model(*make_batch(), mode='tensor')
+    assert outputs[-1].shape == (2, 13, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'model.roi_head.mask_head.type': 'FCNMaskHead'}, 'InstanceFeatureMaskHead'),
+        (
+            {
+                'model.semantic_head': dict(
+                    _delete_=True,
+                    type='PanopticFPNHead',
+                    num_things_classes=8,
+                    num_stuff_classes=5,
+                    in_channels=64,
+                    inner_channels=32,
+                )
+            },
+            'SemanticFeatureHead',
+        ),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(small_cfg, overrides, message):
+    small_cfg.merge_from_dict(overrides)
+    with pytest.raises(TypeError, match=message):
+        MODELS.build(small_cfg.model)
+
+
+def test_unknown_component(small_cfg):
+    small_cfg.merge_from_dict({'model.i2s_head.inlay.type': 'mmbanet.RoIInlya'})
+    with pytest.raises(KeyError, match='mmbanet.RoIInlya'):
+        MODELS.build(small_cfg.model)
+
+
+def test_share_of_ground_truth_boxes():
+    boxes = [torch.arange(40.0).reshape(10, 4), torch.rand(1, 4), torch.zeros(0, 4)]
+    counts = set()
+    for _ in range(200):
+        many, one, none = sample_gt_boxes(boxes, (0.6, 1.0))
+        counts.add(len(many))
+        assert len(one) == 1
+        assert len(none) == 0
+        rows = {tuple(row) for row in many.tolist()}
+        assert len(rows) == len(many) and rows <= {tuple(row) for row in boxes[0].tolist()}
+    assert counts == {6, 7, 8, 9, 10}
+
+
+@pytest.mark.parametrize('bgr_to_rgb', [True, False])
+def test_rgb_is_what_was_loaded(small_cfg, bgr_to_rgb):
+    small_cfg.model.data_preprocessor.bgr_to_rgb = bgr_to_rgb
+    model = build(small_cfg)
+    sample = make_sample(60, 90)
+    bgr = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    data = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
+    assert data['inputs'].shape[-2:] == (64, 96)
+    metas = [sample.metainfo]
+    (rgb,) = rgb_images(data['inputs'], model.data_preprocessor, metas, rescale=False)
+    torch.testing.assert_close(rgb, bgr.flip(0).float(), rtol=0, atol=1e-3)
+    sample.set_metainfo(dict(ori_shape=(30, 45)))
+    (rgb,) = rgb_images(data['inputs'], model.data_preprocessor, [sample.metainfo], rescale=True)
+    assert rgb.shape == (3, 30, 45)

@@ -1,0 +1,183 @@
+import pytest
+import torch
+from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
+from mmdet.structures import INSTANCE_OFFSET
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from mmbanet.models.fusion import OcclusionAwareFusionHead
+from mmbanet.registry import MODELS
+
+from ...conftest import DEVICES
+from .scenes import random_scene
+
+THINGS, STUFF = 4, 3
+VOID = THINGS + STUFF
+
+
+def settings(**changes):
+    cfg = dict(score_thr=0.0, nms=None, occlusion_thr=0.2, removal_thr=0.5, stuff_area_limit=0)
+    return ConfigDict({**cfg, **changes})
+
+
+def make_head(overlap_rule='appearance', **changes):
+    return OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule, test_cfg=settings(**changes))
+
+
+def make_instances(masks, scores, labels, boxes=None):
+    count = len(masks)
+    return InstanceData(
+        bboxes=torch.zeros(count, 4) if boxes is None else torch.tensor(boxes),
+        scores=torch.as_tensor(scores),
+        labels=torch.as_tensor(labels),
+        masks=torch.as_tensor(masks).bool(),
+    )
+
+
+def random_inputs(seed, channels):
+    scene = random_scene(seed, max_objects=10)
+    generator = torch.Generator().manual_seed(seed)
+    count, height, width = scene['masks'].shape
+    scores = (torch.randperm(count, generator=generator) + 1) / 16
+    labels = torch.randint(THINGS, (count,), generator=generator)
+    instances = make_instances(scene['masks'], scores, labels)
+    # Few values, so that channels are equal often.
+    logits = torch.randint(4, (channels, height, width), generator=generator).float()
+    return instances, logits, torch.from_numpy(scene['image'])
+
+
+def tie_on_person():
+    """A 3 x 4 image of a grey person under a red tie, on stuff and unowned thing pixels."""
+    person, tie = torch.zeros(2, 3, 4)
+    person[:, 1:] = 1
+    tie[1:, 2] = 1
+    image = torch.full((3, 3, 4), 90.0)
+    image[:, 1:, 2] = torch.tensor([[200.0], [20.0], [20.0]])
+    logits = torch.zeros(VOID, 3, 4)
+    logits[THINGS + 1] = 1.0  # stuff everywhere
+    logits[0, 0, 0] = 2.0  # but here a thing that no instance owns
+    instances = make_instances(torch.stack([person, tie]), [0.9, 0.7], [0, 3])
+    return instances, logits, image
+
+
+def test_appearance_puts_the_tie_on_the_person():
+    instances, logits, image = tie_on_person()
+    person, tie, stuff = INSTANCE_OFFSET, 3 + 2 * INSTANCE_OFFSET, THINGS + 1
+    (result,) = make_head().predict([instances], [logits], [image])
+    assert result.sem_seg.dtype == torch.int32
+    assert result.sem_seg.tolist() == [
+        [
+            [VOID, person, person, person],
+            [stuff, person, tie, person],
+            [stuff, person, tie, person],
+        ]
+    ]
+
+
+def test_score_order_hides_the_tie():
+    instances, logits, _ = tie_on_person()
+    person, stuff = INSTANCE_OFFSET, THINGS + 1
+    (result,) = make_head('score').predict([instances], [logits])
+    assert result.sem_seg.tolist() == [
+        [
+            [VOID, person, person, person],
+            [stuff, person, person, person],
+            [stuff, person, person, person],
+        ]
+    ]
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_score_order_is_mmdets_heuristic_head(device):
+    theirs = HeuristicFusionHead(
+        THINGS, STUFF, test_cfg=ConfigDict(mask_overlap=0.5, stuff_area_limit=20)
+    )
+    head = make_head('score', stuff_area_limit=20)
+    for seed in range(200):
+        instances, logits, _ = random_inputs(seed, STUFF + 1)
+        instances, logits = instances.to(device), logits.to(device)
+        (expected,) = theirs.predict([instances], [logits])
+        (got,) = head.predict([instances], [logits])
+        assert torch.equal(got.sem_seg, expected.sem_seg), seed
+
+
+def test_batch_of_different_sizes_leaves_the_inputs_alone():
+    inputs = [random_inputs(seed, VOID) for seed in range(3)]
+    before = [(i.clone(), logits.clone(), image.clone()) for i, logits, image in inputs]
+    results = make_head(score_thr=0.2).predict(*zip(*inputs))
+    assert [r.sem_seg.shape[1:] for r in results] == [image.shape[1:] for _, _, image in inputs]
+    for old, new in zip(before, inputs):
+        assert all(torch.equal(old[0][name], new[0][name]) for name in old[0].keys())  # noqa: SIM118
+        assert torch.equal(old[1], new[1])
+        assert torch.equal(old[2], new[2])
+
+
+@pytest.mark.parametrize('rule', ['appearance', 'score'])
+def test_no_instances(rule):
+    instances = make_instances(torch.zeros(0, 2, 2), torch.zeros(0), torch.zeros(0).long())
+    logits = torch.zeros(VOID, 2, 2)
+    logits[THINGS] = 1
+    head = make_head(rule, nms=dict(type='nms', iou_threshold=0.5))
+    (result,) = head.predict([instances], [logits], [torch.zeros(3, 2, 2)])
+    assert (result.sem_seg == THINGS).all()
+
+
+def test_detections_are_selected_first():
+    # 1 is a duplicate of 0, 2 scores too low.
+    masks = torch.zeros(3, 4, 4)
+    masks[:2, :2] = 1
+    masks[2, 2:] = 1
+    boxes = [[0.0, 0, 4, 2], [0, 0, 4, 2], [0, 2, 4, 4]]
+    instances = make_instances(masks, [0.7, 0.8, 0.6], [1, 2, 3], boxes)
+    head = make_head(score_thr=0.65, nms=dict(type='nms', iou_threshold=0.5))
+    logits = torch.zeros(VOID, 4, 4)
+    (result,) = head.predict([instances], [logits], [torch.zeros(3, 4, 4)])
+    assert result.sem_seg.unique().tolist() == [VOID, 2 + INSTANCE_OFFSET]
+
+
+def test_is_built_from_a_config_and_has_no_loss():
+    head = MODELS.build(dict(type='mmbanet.OcclusionAwareFusionHead'))
+    assert (head.num_things_classes, head.num_stuff_classes, head.num_classes) == (80, 53, 133)
+    assert head.loss() == {}
+    assert not list(head.parameters())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(overlap_rule='depth'), r"overlap_rule must be one of \('appearance', 'score'\)"),
+        (dict(semantic_layout='mmdet'), "semantic_layout must be one of .*got 'mmdet'"),
+        (dict(num_things_classes=1), "semantic_layout must be 'all' or 'stuff_and_things'"),
+        (dict(num_stuff_classes=920), 'must be under 1000.*got 1000'),
+        (dict(test_cfg=dict(mask_overlap=0.5)), 'missing: score_thr.*unknown: mask_overlap'),
+        (dict(test_cfg=settings(max_num=3)), 'missing: none; unknown: max_num'),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        OcclusionAwareFusionHead(**changes)
+
+
+def test_bad_inputs_are_refused():
+    instances, logits, image = tie_on_person()
+    head = make_head()
+    with pytest.raises(ValueError, match='images must be given'):
+        head.predict([instances], [logits])
+    with pytest.raises(ValueError, match=r'same length, got \(1, 1, 2\)'):
+        head.predict([instances], [logits], [image, image])
+    with pytest.raises(ValueError, match=r'resolution of the masks \(2, 3, 4\), got \(7, 3, 2\)'):
+        head.predict([instances], [logits[..., :2]], [image])
+    with pytest.raises(ValueError, match=r'7 \(all\) or 4 \(stuff_and_things\) channels'):
+        head.predict([instances], [logits[:5]], [image])
+    with pytest.raises(ValueError, match=r'image must have the shape \(3, 3, 4\)'):
+        head.predict([instances], [logits], [image[..., :2]])
+    with pytest.raises(ValueError, match='test_cfg must be given'):
+        OcclusionAwareFusionHead().predict([instances], [logits], [image])
+    masks = instances.masks
+    instances.masks = masks.float()
+    with pytest.raises(TypeError, match='masks must be a bool tensor'):
+        head.predict([instances], [logits], [image])
+    instances.masks = masks
+    del instances.scores
+    with pytest.raises(ValueError, match='missing: scores'):
+        head.predict([instances], [logits], [image])

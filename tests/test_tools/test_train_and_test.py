@@ -1,0 +1,148 @@
+"""The command-line tools as a user runs them, on a handful of generated scenes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmbanet.datasets.scenes import generate_scenes
+
+from ..conftest import CONFIGS, ROOT
+
+CONFIG = str(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+TWO_ITERATIONS = [
+    'train_cfg.max_iters=2',
+    'param_scheduler.0.total_steps=2',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+    'default_hooks.checkpoint.interval=1',
+    'default_hooks.logger.interval=1',
+]
+
+
+def run(*command: str, cwd, check: bool = True) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        check=False,
+    )
+    assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def tool(name: str) -> str:
+    return str(ROOT / 'tools' / name)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'scenes'
+    generate_scenes(root, train=6, val=2, size=64, seed=0)
+    return str(root)
+
+
+def test_train_resume_and_test(scenes, tmp_path):
+    options = ['--data-root', scenes, '--work-dir', str(tmp_path), '--cfg-options']
+    train = [tool('train.py'), CONFIG]
+    run(*train, *options, *TWO_ITERATIONS, cwd=tmp_path)
+    assert (tmp_path / 'iter_2.pth').exists()
+
+    three = ['train_cfg.max_iters=3', 'param_scheduler.0.total_steps=3']
+    result = run(*train, '--resume', *options, *TWO_ITERATIONS, *three, cwd=tmp_path)
+    iterations = re.findall(r'Iter\(train\) \[ *(\d+)/', result.stdout + result.stderr)
+    assert iterations == ['3']
+
+    command = [tool('test.py'), CONFIG, str(tmp_path / 'iter_3.pth')]
+    result = run(*command, *options, *TWO_ITERATIONS, cwd=tmp_path)
+    assert re.search(r'All\s*\|\s*[\d.]+', result.stdout + result.stderr)
+
+
+def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
+    """No hang, and the same weights on both ranks."""
+    script = tmp_path / 'ranks.py'
+    script.write_text(
+        'import sys, torch\n'
+        f'sys.argv = ["train.py", {CONFIG!r}, "--launcher", "pytorch",\n'
+        f'    "--data-root", {scenes!r}, "--work-dir", {str(tmp_path)!r},\n'
+        f'    "--cfg-options", *{TWO_ITERATIONS!r}]\n'
+        'from mmbanet.models import BANet\n'
+        'loss = BANet.loss\n'
+        'def without_things(self, inputs, samples):\n'
+        '    if torch.distributed.get_rank() == 1:\n'
+        '        for sample in samples:\n'
+        '            sample.gt_instances = sample.gt_instances[:0]\n'
+        '    counts.append(sum(len(sample.gt_instances) for sample in samples))\n'
+        '    return loss(self, inputs, samples)\n'
+        'counts = []\n'
+        'BANet.loss = without_things\n'
+        'import runpy\n'
+        'from mmengine.runner import Runner\n'
+        'train = Runner.train\n'
+        'def keep(self):\n'
+        '    model = train(self)\n'
+        '    rank = torch.distributed.get_rank()\n'
+        '    weights = {k: v for k, v in model.module.named_parameters()}\n'
+        f'    torch.save((counts, weights), {str(tmp_path)!r} + f"/rank{{rank}}.pth")\n'
+        'Runner.train = keep\n'
+        f'runpy.run_path({tool("train.py")!r}, run_name="__main__")\n'
+    )
+    launch = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '0']
+    run(
+        *launch,
+        '--rdzv-backend',
+        'c10d',
+        '--rdzv-endpoint',
+        'localhost:0',
+        str(script),
+        cwd=tmp_path,
+    )
+    counts, weights = zip(*(torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)))
+    assert all(count > 0 for count in counts[0])
+    assert list(counts[1]) == [0, 0]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['train.py', 'nowhere.py'], 'config not found: .*nowhere.py'),
+        (['train.py', CONFIG, '--data-root', 'nowhere'], 'annotation file not found: .*nowhere'),
+        (['test.py', CONFIG, 'nowhere.pth'], 'checkpoint not found: .*nowhere.pth'),
+        (
+            ['train.py', CONFIG, '--cfg-options', 'model.i2s_head.type=mmbanet.I2SHaed'],
+            'mmbanet.I2SHaed is not in the',
+        ),
+        (
+            ['train.py', CONFIG, '--cfg-options', 'model.i2s_head.num_classes=7'],
+            r'model\.i2s_head: num_classes = 7, but the data set has 13',
+        ),
+        (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
+    ],
+)
+def test_mistakes_get_one_clear_error(arguments, message, scenes, tmp_path):
+    if '--amp' in arguments and torch.cuda.is_available():
+        pytest.skip('this machine has a GPU')
+    name, *rest = arguments
+    if '--data-root' not in rest and name == 'train.py':
+        rest += ['--data-root', scenes] if '--cfg-options' not in rest else []
+    if '--cfg-options' in rest:
+        rest += TWO_ITERATIONS
+        rest[1:1] = ['--data-root', scenes]
+    result = run(tool(name), *rest, cwd=tmp_path, check=False)
+    assert result.returncode != 0
+    last_line = result.stderr.strip().splitlines()[-1]
+    assert re.search(message, last_line), result.stderr[-2000:]

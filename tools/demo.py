@@ -1,0 +1,170 @@
+"""BANet in minutes on a CPU: generate scenes, train, evaluate two ways of fusion, draw both.
+
+``make demo`` runs this after the set-up. An interrupted run is resumed; a finished one is evaluated
+again. The pictures show the validation images on which the two ways differ most.
+"""
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import find_latest_checkpoint
+from panopticapi.utils import rgb2id
+from rich.console import Console
+from rich.table import Table
+
+from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.visualization import colorize, draw_grid
+
+ROOT = Path(__file__).parents[1]
+# Both rules for overlapping instances read the same checkpoint.
+RULES = {'heuristic': 'score', 'occlusion-aware': 'appearance'}
+SUBSETS = {'all': '', 'things': '_th', 'stuff': '_st'}
+ROWS_PER_PICTURE, PICTURES = 4, 2
+INSTANCE_OFFSET = 1000
+
+console = Console()
+
+
+class PanopticMaps(Hook):
+    """Keeps the panoptic map of every test image, by image path."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, np.ndarray] = {}
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Collects one batch."""
+        for sample in outputs:
+            self.maps[sample.img_path] = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().copy()
+
+
+def main() -> None:
+    """Runs the steps; each says what it does and how long it took."""
+    parser = argument_parser(__doc__, str(ROOT / 'configs' / 'banet' / 'banet_r18_fpn_scenes.py'))
+    parser.set_defaults(
+        work_dir=str(ROOT / 'work_dirs' / 'demo'),
+        data_root=str(ROOT / 'data' / 'scenes'),
+    )
+    parser.add_argument(
+        '--images', type=int, nargs=2, default=(1000, 200), metavar=('TRAIN', 'VAL')
+    )
+    args = parser.parse_args()
+    cfg = load_config(args)
+
+    with Step(f'generating {args.images[0]} + {args.images[1]} scenes in {args.data_root}'):
+        generate_scenes(Path(args.data_root), train=args.images[0], val=args.images[1])
+    with Step(f'training for {cfg.train_cfg.max_iters} iterations in {args.work_dir}'):
+        checkpoint = train(cfg)
+    scores, maps = {}, {}
+    for name, rule in RULES.items():
+        with Step(f'evaluating {Path(checkpoint).name} with {name} fusion'):
+            scores[name], maps[name] = evaluate(cfg, checkpoint, rule)
+    print_scores(scores)
+    with Step('drawing'):
+        for path in draw(cfg, maps, Path(args.work_dir)):
+            console.print(f'  {path}')
+
+
+class Step:
+    """Prints what begins and how long it took."""
+
+    count = 0
+
+    def __init__(self, text: str) -> None:
+        Step.count += 1
+        self.text = text
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+        console.print(f'[bold]demo {Step.count}/5: {self.text}', highlight=False)
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            console.print(f'  done in {time.monotonic() - self.start:.0f} s', highlight=False)
+
+
+def train(cfg: Config) -> str:
+    """Trains, or goes on where an earlier run stopped.
+
+    Returns:
+        The last checkpoint's path.
+    """
+    cfg = cfg.copy()
+    final = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
+    if not final.exists():
+        cfg.resume = True
+        Runner.from_cfg(cfg).train()
+    else:
+        console.print(f'  {final} is there; delete {cfg.work_dir} to train again')
+    return find_latest_checkpoint(cfg.work_dir)
+
+
+def evaluate(cfg: Config, checkpoint: str, rule: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """PQ metrics and panoptic maps of the validation images with one rule for overlaps."""
+    cfg = cfg.copy()
+    cfg.load_from = checkpoint
+    cfg.model.panoptic_fusion_head.overlap_rule = rule
+    cfg.work_dir = f'{cfg.work_dir}/{rule}'
+    cfg.experiment_name = f'demo_{rule}'
+    runner = Runner.from_cfg(cfg)
+    maps = PanopticMaps()
+    runner.register_hook(maps, priority='LOWEST')
+    return runner.test(), maps.maps
+
+
+def print_scores(scores: dict[str, dict]) -> None:
+    """One table: a line for each way of fusion, PQ, SQ and RQ for all, things and stuff."""
+    table = Table(title='Generated validation scenes, same checkpoint')
+    table.add_column('fusion')
+    for subset, suffix in SUBSETS.items():
+        for metric in ('PQ', 'SQ', 'RQ'):
+            table.add_column(f'{metric}{suffix.capitalize()}\n{subset}', justify='right')
+    for name, score in scores.items():
+        values = [
+            score[f'coco_panoptic/{metric}{suffix}']
+            for suffix in SUBSETS.values()
+            for metric in ('PQ', 'SQ', 'RQ')
+        ]
+        table.add_row(name, *(f'{value:.1f}' for value in values))
+    console.print(table)
+
+
+def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> list[Path]:
+    """Grids of image, both results and ground truth, for the images that differ most."""
+    dataset = Runner.build_dataloader(cfg.val_dataloader).dataset
+    infos = {info['img_path']: info for info in map(dataset.get_data_info, range(len(dataset)))}
+    heuristic, aware = (maps[name] for name in RULES)
+    ranked = sorted(infos, key=lambda path: (heuristic[path] != aware[path]).mean(), reverse=True)
+
+    palette = dataset.metainfo['palette']
+    rows = []
+    for path in ranked[: ROWS_PER_PICTURE * PICTURES]:
+        image = cv2.imread(path)[:, :, ::-1]
+        panoptic = [heuristic[path], aware[path], ground_truth(infos[path])]
+        rows.append([image, *(colorize(segments, palette) for segments in panoptic)])
+    titles = ['image', *RULES, 'ground truth']
+    paths = []
+    for i in range(0, len(rows), ROWS_PER_PICTURE):
+        paths.append(folder / f'panoptic_{i // ROWS_PER_PICTURE + 1}.png')
+        grid = draw_grid(rows[i : i + ROWS_PER_PICTURE], titles)
+        cv2.imwrite(str(paths[-1]), grid[:, :, ::-1])
+    return paths
+
+
+def ground_truth(info: dict) -> np.ndarray:
+    """Annotated panoptic map (H, W) in mmdet's encoding."""
+    ids = rgb2id(cv2.imread(info['seg_map_path'])[:, :, ::-1])
+    segments = np.zeros(ids.shape, dtype=np.int64)
+    for number, segment in enumerate(info['segments_info'], start=1):
+        instance = number * INSTANCE_OFFSET if segment['is_thing'] else 0
+        segments[ids == segment['id']] = segment['category'] + instance
+    return segments
+
+
+if __name__ == '__main__':
+    main()

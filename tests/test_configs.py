@@ -16,7 +16,8 @@ def test_model_builds(path):
     model = MODELS.build(cfg.model)
     assert type(model).__name__ == 'BANet'
     for split in ('train', 'val', 'test'):
-        assert f'{split}_dataloader' in cfg and f'{split}_cfg' in cfg
+        assert f'{split}_dataloader' in cfg
+        assert f'{split}_cfg' in cfg
 
 
 def test_paper_settings():

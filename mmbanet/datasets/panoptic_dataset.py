@@ -35,7 +35,7 @@ class PanopticDataset(CocoPanopticDataset):
                 )
         return super().load_data_list()
 
-    def COCOAPI(self, annotation_file: str) -> COCOPanoptic:  # noqa: N802 (mmdet's name)
+    def COCOAPI(self, annotation_file: str) -> COCOPanoptic:
         """Reads the annotation file and checks its categories."""
         coco = COCOPanoptic(annotation_file)
         check_categories(list(coco.cats.values()), self.metainfo, annotation_file)

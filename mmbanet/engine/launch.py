@@ -3,7 +3,7 @@
 import argparse
 import os
 import os.path as osp
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -11,9 +11,7 @@ from mmengine.config import Config, DictAction
 _SPLITS = ('train', 'val', 'test')
 
 
-def argument_parser(
-    description: str, default_config: Optional[str] = None
-) -> argparse.ArgumentParser:
+def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
     """Parser with the arguments that training and testing have in common."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(

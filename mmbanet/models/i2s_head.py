@@ -5,7 +5,6 @@ Shapes: N images, K boxes, F_S (N, C_s, H, W) at ``stride``, F_ins (K, C_i, h, w
 
 import math
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from mmdet.structures import SampleList
@@ -48,7 +47,7 @@ class I2SHead(BaseModule):
         inlay: ConfigType = dict(type='mmbanet.RoIInlay'),  # noqa: B006
         width: int = 128,
         out_channels: int = 256,
-        ocm: Optional[dict] = dict(  # noqa: B006
+        ocm: dict | None = dict(  # noqa: B006
             layout_channels=10, pool_sizes=(1, 2, 4, 8), encoding_channels=128
         ),
         norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),  # noqa: B006
@@ -112,7 +111,7 @@ class I2SHead(BaseModule):
 
     def _inlay(
         self, semantic: Tensor, instances: Tensor, rois: Tensor
-    ) -> tuple[Tensor, Optional[Tensor]]:
+    ) -> tuple[Tensor, Tensor | None]:
         """F_inlay as SIM and as OCM see it, projected on the crops and inlaid in one go."""
         crops = [self.sim.project_instances(instances)]
         if self.ocm is not None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 class ObjectContextModule(BaseModule):
     """Encodes the objects' layout in the scene and adds it to every position.
 
-    F_inlay is projected to ``layout_channels`` (the paper's E = 10), max-pooled to a pyramid of grids
-    over the image's valid area, flattened and projected to one encoding for the image. The encoding is
-    repeated over the map, concatenated with SIM's output and projected to F_I2S. A 1x1 conv of that
-    concatenation is the sum of one projection of each part, which is how it is computed here: the
-    repeated map never exists.
+    F_inlay is projected to ``layout_channels`` (the paper's E = 10), max-pooled to a pyramid of
+    grids over the image's valid area, flattened and projected to one encoding for the image. The
+    encoding is repeated over the map, concatenated with SIM's output and projected to F_I2S. A 1x1
+    conv of that concatenation is the sum of one projection of each part, which is how it is
+    computed here: the repeated map never exists. The paper does not say where non-linearities
+    stand; here a ReLU follows each of the two projections, or layout could only shift the logits.
 
     ``project_instances`` has no bias, so that it may run before RoIInlay: the two commute.
 
@@ -64,13 +65,9 @@ class ObjectContextModule(BaseModule):
 
     def layout_encoding(self, inlaid: Tensor, valid_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """One encoding (N, encoding_channels) of each image's layout."""
-        descriptions = [
-            torch.cat(
-                [
-                    F.adaptive_max_pool2d(layout[:, :h, :w], size).flatten()
-                    for size in self.pool_sizes
-                ]
-            )
-            for layout, (h, w) in zip(inlaid, valid_sizes)
-        ]
+        descriptions = []
+        for layout, (height, width) in zip(inlaid, valid_sizes):
+            valid = layout[:, :height, :width]
+            pooled = [F.adaptive_max_pool2d(valid, size) for size in self.pool_sizes]
+            descriptions.append(torch.cat([grid.flatten() for grid in pooled]))
         return F.relu(self.encode(torch.stack(descriptions)))

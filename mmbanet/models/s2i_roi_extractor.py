@@ -1,7 +1,6 @@
 """Semantic-to-instance path, equation (1): F_S2I = phi(crop(F_S)) + crop(P_i)."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.utils import ConfigType, OptMultiConfig
@@ -52,17 +51,18 @@ class S2IRoIExtractor(SingleRoIExtractor):
         self.phi = nn.Conv2d(semantic_channels, out_channels, 1, bias=False)
 
     @property
-    def num_inputs(self) -> Optional[int]:
-        """RoI heads call ``extractor(x[:num_inputs], rois)``: None takes all, F_S at the end too."""
+    def num_inputs(self) -> int | None:
+        """RoI heads call ``extractor(x[:num_inputs], rois)``: None takes all, F_S included."""
         return None
 
     def forward(
-        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: Optional[float] = None
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
     ) -> Tensor:
         """Aggregated RoI features F_S2I.
 
         Args:
-            feats: Pyramid levels (N, out_channels, H_i, W_i), then F_S (N, semantic_channels, H, W).
+            feats: Pyramid levels (N, out_channels, H_i, W_i) and, last, F_S (N, semantic_channels,
+                H, W).
             rois: (K, 5): image index, x1, y1, x2, y2 in pixels of the network's input.
             roi_scale_factor: Enlarges the RoIs about their centres.
 

@@ -1,5 +1,6 @@
 """Semantic features F_S and their logits (BANet, section 3.2 "Extraction of semantic features")."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -60,7 +61,7 @@ class SemanticFeatureHead(BaseSemanticHead):
         self.subnet = nn.Sequential(
             *(
                 ConvModule(cin, cout, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
-                for cin, cout in zip(widths, widths[1:])
+                for cin, cout in itertools.pairwise(widths)
             )
         )
         self.conv_logits = nn.Conv2d(num_levels * widths[-1], self.num_classes, 1)

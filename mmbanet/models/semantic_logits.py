@@ -1,4 +1,4 @@
-"""What every semantic branch does with its logits: the loss at their stride, the resize to images."""
+"""What every semantic branch does with its logits: the loss, the resize to the image."""
 
 from collections.abc import Sequence
 

@@ -59,7 +59,8 @@ def draw_grid(
 
     header = np.full((28, cell * len(titles) + gap * (len(titles) + 1), 3), 255, dtype=np.uint8)
     for i, title in enumerate(titles):
-        (width, _), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        (width, _), _ = cv2.getTextSize(title, font, 0.55, 1)
         x = gap + i * (cell + gap) + (cell - width) // 2
         cv2.putText(
             header, title, (x, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0,) * 3, 1, cv2.LINE_AA

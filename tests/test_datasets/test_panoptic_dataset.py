@@ -66,7 +66,7 @@ def test_missing_path_is_named(tmp_path, missing):
         'seg': dict(data_prefix=dict(img='img', seg='nowhere')),
         'data_root': dict(data_root=str(tmp_path / 'nowhere')),
     }[missing]
-    with pytest.raises(FileNotFoundError, match='not found: .*nowhere'):
+    with pytest.raises(FileNotFoundError, match=r'not found: .*nowhere'):
         build(tmp_path, **overrides)
 
 

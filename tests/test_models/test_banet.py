@@ -243,7 +243,7 @@ def test_combinations_that_cannot_work_are_refused(small_cfg, overrides, message
 
 def test_unknown_component(small_cfg):
     small_cfg.merge_from_dict({'model.i2s_head.inlay.type': 'mmbanet.RoIInlya'})
-    with pytest.raises(KeyError, match='mmbanet.RoIInlya'):
+    with pytest.raises(KeyError, match=r'mmbanet\.RoIInlya'):
         MODELS.build(small_cfg.model)
 
 
@@ -256,7 +256,8 @@ def test_share_of_ground_truth_boxes():
         assert len(one) == 1
         assert len(none) == 0
         rows = {tuple(row) for row in many.tolist()}
-        assert len(rows) == len(many) and rows <= {tuple(row) for row in boxes[0].tolist()}
+        assert len(rows) == len(many)
+        assert rows <= {tuple(row) for row in boxes[0].tolist()}
     assert counts == {6, 7, 8, 9, 10}
 
 

@@ -98,16 +98,8 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
         'Runner.train = keep\n'
         f'runpy.run_path({tool("train.py")!r}, run_name="__main__")\n'
     )
-    launch = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '0']
-    run(
-        *launch,
-        '--rdzv-backend',
-        'c10d',
-        '--rdzv-endpoint',
-        'localhost:0',
-        str(script),
-        cwd=tmp_path,
-    )
+    launch = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone']
+    run(*launch, str(script), cwd=tmp_path)
     counts, weights = zip(*(torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)))
     assert all(count > 0 for count in counts[0])
     assert list(counts[1]) == [0, 0]

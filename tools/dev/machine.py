@@ -112,7 +112,8 @@ def check_compiler() -> str:
         options = ['-std=c++17', '-fPIC', f'-I{include}', '-c', str(source), '-o', f'{source}.o']
         try:
             result = subprocess.run([*compiler, *options], capture_output=True, text=True)
-            complaint = '' if result.returncode == 0 else result.stderr
+            failed = result.returncode != 0
+            complaint = (result.stderr or f'exit code {result.returncode}') if failed else ''
         except OSError as error:
             complaint = str(error)
     if complaint:

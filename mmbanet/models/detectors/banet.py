@@ -14,7 +14,6 @@ H, W), rois (K, 5) = (image index, x1, y1, x2, y2) in pixels of the network's in
 
 import copy
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanopticSegmentor
@@ -78,7 +77,7 @@ class BANet(TwoStagePanopticSegmentor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        self.i2s_head: Optional[nn.Module] = MODELS.build(i2s_head) if i2s_head else None
+        self.i2s_head: nn.Module | None = MODELS.build(i2s_head) if i2s_head else None
         self._check_parts()
 
     @property

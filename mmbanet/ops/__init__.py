@@ -1,0 +1,6 @@
+"""Operators that put crops of RoIAlign back into the map; they need nothing but torch."""
+
+from .roi_inlay import RoIInlay, roi_inlay
+from .roi_upsample import RoIUpsample, roi_upsample
+
+__all__ = ['RoIInlay', 'RoIUpsample', 'roi_inlay', 'roi_upsample']

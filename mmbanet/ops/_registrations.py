@@ -1,0 +1,64 @@
+"""Fake-tensor and autograd registrations of the compiled operators.
+
+An operator is linear in its first argument, so its derivative is its transpose, which is an
+operator of its own (``*_backward``), and the derivative of that is the operator itself: gradients of
+any order come from these two. RoIs have no gradient.
+
+Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W).
+"""
+
+import torch
+
+
+def _register(name: str) -> None:
+    """Registers ``mmbanet::<name>`` and ``mmbanet::<name>_backward``.
+
+    Both take (features, rois, sizes..., spatial_scale, aligned, ...): the forward operator's sizes are
+    N, H, W, the backward one's h, w. What follows the sizes is passed from one to the other.
+    """
+    forward = getattr(torch.ops.mmbanet, name)
+    backward = getattr(torch.ops.mmbanet, f'{name}_backward')
+
+    def forward_fake(input, rois, batch_size, height, width, *options):
+        _check_fake(input, rois)
+        torch._check(input.shape[0] == rois.shape[0], lambda: 'rois must have one row per crop')
+        return input.new_empty((batch_size, input.shape[1], height, width))
+
+    def backward_fake(grad, rois, crop_height, crop_width, *options):
+        _check_fake(grad, rois)
+        return grad.new_empty((rois.shape[0], grad.shape[1], crop_height, crop_width))
+
+    def forward_context(ctx, inputs, output):
+        input, ctx.rois, _, _, _, *ctx.options = inputs
+        ctx.crop_size = input.shape[-2:]
+
+    def forward_gradient(ctx, grad):
+        grad_input = backward(grad, ctx.rois, *ctx.crop_size, *ctx.options)
+        return grad_input, *[None] * (4 + len(ctx.options))
+
+    def backward_context(ctx, inputs, output):
+        grad, ctx.rois, _, _, *ctx.options = inputs
+        ctx.map_size = (grad.shape[0], *grad.shape[-2:])
+
+    def backward_gradient(ctx, grad):
+        grad_grad = forward(grad, ctx.rois, *ctx.map_size, *ctx.options)
+        return grad_grad, *[None] * (3 + len(ctx.options))
+
+    torch.library.register_fake(f'mmbanet::{name}', forward_fake)
+    torch.library.register_fake(f'mmbanet::{name}_backward', backward_fake)
+    torch.library.register_autograd(
+        f'mmbanet::{name}', forward_gradient, setup_context=forward_context
+    )
+    torch.library.register_autograd(
+        f'mmbanet::{name}_backward', backward_gradient, setup_context=backward_context
+    )
+
+
+def _check_fake(features, rois) -> None:
+    torch._check(features.dim() == 4, lambda: f'features must be 4-dimensional, got {features.shape}')
+    torch._check(rois.dim() == 2, lambda: f'rois must have shape (K, 5), got {rois.shape}')
+    torch._check(rois.shape[1] == 5, lambda: f'rois must have shape (K, 5), got {rois.shape}')
+
+
+_register('roi_inlay')
+_register('roi_upsample')

@@ -1,0 +1,97 @@
+"""RoIInlay, section 3.2 of the BANet paper: RoIAlign undone."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ._arguments import check_arguments, parse_output_size
+from ._library import require_operators
+
+
+def roi_inlay(
+    input: Tensor,
+    rois: Tensor,
+    batch_size: int,
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    aligned: bool = True,
+) -> Tensor:
+    """Puts the crops of RoIAlign back into an empty map, at the places they were cropped from.
+
+    The inverse of ``mmcv.ops.roi_align`` with ``sampling_ratio=1``: a pixel inside a RoI takes the
+    bilinear interpolation of the RoI's four nearest sampling points; beyond the outermost sampling
+    points it takes the value at their boundary. A pixel inside several RoIs of its image takes the
+    average of their values, and a pixel inside none is 0.
+
+    Differentiable any number of times with respect to ``input``. Forward and backward write every
+    element once and are bitwise deterministic. On the CPU the order of the RoIs makes no difference
+    either, to the last bit.
+
+    Args:
+        input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16 (the last two are
+            accumulated in float32).
+        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; float32 or float64,
+            whatever the dtype of ``input``. RoIs may lie partly or wholly outside the map. A RoI
+            whose width or height is not positive and finite covers nothing.
+        batch_size: N, images in the output.
+        output_size: (H, W) of the output.
+        spatial_scale: Size of the map relative to the image, such as 1 / stride.
+        aligned: Whether pixel centres are shifted by half a pixel, as in RoIAlign. Unlike
+            RoIAlign, ``aligned=False`` does not enlarge RoIs of less than one pixel.
+
+    Returns:
+        Tensor[N, C, H, W]: The map, contiguous, with the dtype and device of ``input``.
+
+    Raises:
+        ValueError: If an argument has the wrong shape or range; on the CPU also if an image index is
+            outside [0, batch_size). On CUDA such a RoI is skipped.
+        TypeError: If an argument has the wrong type or dtype.
+        ImportError: If the compiled operators are not built.
+    """
+    require_operators()
+    check_arguments(input, rois, batch_size, spatial_scale, aligned)
+    height, width = parse_output_size(output_size)
+    return torch.ops.mmbanet.roi_inlay(
+        input, rois, batch_size, height, width, spatial_scale, aligned
+    )
+
+
+class RoIInlay(nn.Module):
+    """See :func:`roi_inlay`.
+
+    Args:
+        output_size: (H, W) of the output, unless ``forward`` is told another.
+        spatial_scale: Size of the map relative to the image.
+        aligned: Whether pixel centres are shifted by half a pixel.
+    """
+
+    def __init__(
+        self,
+        output_size: Optional[tuple[int, int]] = None,
+        spatial_scale: float = 1.0,
+        aligned: bool = True,
+    ) -> None:
+        super().__init__()
+        require_operators()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.aligned = aligned
+
+    def forward(
+        self,
+        input: Tensor,
+        rois: Tensor,
+        batch_size: int,
+        output_size: Optional[tuple[int, int]] = None,
+    ) -> Tensor:
+        """Map (N, C, H, W) of crops (K, C, h, w); ``output_size`` defaults to the module's."""
+        output_size = self.output_size if output_size is None else output_size
+        return roi_inlay(input, rois, batch_size, output_size, self.spatial_scale, self.aligned)
+
+    def extra_repr(self) -> str:
+        """Settings, for ``print(module)``."""
+        return (
+            f'output_size={self.output_size}, spatial_scale={self.spatial_scale}, '
+            f'aligned={self.aligned}'
+        )

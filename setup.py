@@ -6,11 +6,13 @@ is found and a GPU is visible, or when ``FORCE_CUDA=1`` says so.
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 REMEDY = (
@@ -40,7 +42,7 @@ def mmcv_headers():
 
 
 def sources(*folders):
-    """C++ and CUDA sources in folders of ``ops``, relative to this file as setuptools wants them."""
+    """Sources in folders of ``ops``, relative to this file as setuptools wants them."""
     paths = []
     for folder in folders:
         for pattern in ('*.cpp', '*.cu'):
@@ -100,9 +102,30 @@ class ImpossibleBuild(build_ext):
         sys.exit(f'{missing_requirement()}\n{REMEDY}')
 
 
+class BuildPyWithMim(build_py):
+    """Packs configs and tools as ``mmbanet/.mim``, where OpenMMLab's mim looks for them.
+
+    An editable install gets links instead of copies, so that edits count at once.
+    """
+
+    def run(self):
+        """Builds the package, then adds the folder."""
+        super().run()
+        package = ROOT / 'mmbanet' if self.editable_mode else Path(self.build_lib, 'mmbanet')
+        mim = package / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir(parents=True)
+        for name in ('configs', 'tools'):
+            if self.editable_mode:
+                (mim / name).symlink_to(Path('..', '..', name), target_is_directory=True)
+            else:
+                unwanted = shutil.ignore_patterns('__pycache__', 'dev', '.*')
+                shutil.copytree(ROOT / name, mim / name, ignore=unwanted)
+
+
 if missing_requirement():
     extension, command = Extension('mmbanet._ops', sources('.', 'cpu')), ImpossibleBuild
 else:
     extension, command = operators()
 
-setup(ext_modules=[extension], cmdclass={'build_ext': command})
+setup(ext_modules=[extension], cmdclass={'build_ext': command, 'build_py': BuildPyWithMim})

@@ -84,7 +84,8 @@ class Bootstrap:
         line = StepLine(f'[1/{total}] checking the machine')
         torch_missing = not self._stamp(self.steps[2]).exists()
         self.compiler = check_machine(self.root, torch_missing=torch_missing)
-        line.finish(f'C++ compiler {self.compiler}, {compile_jobs()} jobs')
+        line.result = f'C++ compiler {self.compiler}, {compile_jobs()} jobs'
+        line.finish()
         self.state.mkdir(parents=True, exist_ok=True)
         with (self.state / 'lock').open('w') as lock:
             self._take(lock)
@@ -226,7 +227,10 @@ class Bootstrap:
     def _build_own(self, line: StepLine) -> None:
         editable = ['--editable', f'{self.root}[{EXTRAS}]']
         self._pip('mmbanet', line, '-v', '--no-build-isolation', *editable)
-        run([str(self.python), '-c', 'import mmbanet.ops'], self._log('mmbanet'), line)
+        log = self._log('mmbanet')
+        run([str(self.python), '-c', 'import torch, mmbanet._ops'], log, line)
+        built_for = re.findall(r'mmbanet: building the operators (for .*)', log.read_text())
+        line.result = ' '.join(['done', *built_for[-1:]])
 
     def _pip(self, name: str, line: StepLine, *arguments: str) -> None:
         command = [str(self.python), '-m', 'pip', 'install', '--disable-pip-version-check']

@@ -88,6 +88,7 @@ class StepLine:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.detail = ''
+        self.result = 'done'
         self._start = time.monotonic()
         self._last = self._start
         self._tty = sys.stdout.isatty()
@@ -101,9 +102,9 @@ class StepLine:
             detail = f'{self.detail}, ' if self.detail else ''
             self._print(f'... {detail}{format_seconds(now - self._start)}')
 
-    def finish(self, result: str = 'done') -> None:
-        """Ends the line."""
-        self._print(f'{result}, {format_seconds(time.monotonic() - self._start)}', end='\n')
+    def finish(self) -> None:
+        """Ends the line with its result and the time that the step took."""
+        self._print(f'{self.result}, {format_seconds(time.monotonic() - self._start)}', end='\n')
 
     def _print(self, text: str, end: str | None = None) -> None:
         text = f'{self.prefix} {text}'

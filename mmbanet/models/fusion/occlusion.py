@@ -210,5 +210,5 @@ def _front_most(members: Tensor, front_to_back: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor, dim: int) -> Tensor:
     """Vectors of length 1, or 0 for black."""
-    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    return torch.where(length > BLACK, vectors / length, 0)
+    length = vectors.square().sum(dim=dim, keepdim=True).sqrt_()
+    return vectors * torch.where(length > BLACK, 1 / length, 0)

@@ -1,0 +1,97 @@
+"""The full-size model on one real COCO image: two iterations, a checkpoint, a PQ table.
+
+The pretrained backbone is left out (tests use no network); all else is the config of the paper.
+"""
+
+import re
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from .conftest import COCO_SAMPLE, CONFIGS, ROOT
+from .test_models.test_banet import LOSSES
+
+CONFIG = CONFIGS / 'banet' / 'banet_r50_fpn_1x_coco.py'
+# The sample is of the validation set, so that both loaders read it.
+OPTIONS = {
+    'model.backbone.init_cfg': None,
+    'train_cfg.max_iters': 2,
+    'train_dataloader.batch_size': 1,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'train_dataloader.dataset.ann_file': 'annotations/panoptic_val2017.json',
+    'train_dataloader.dataset.data_prefix.img': 'val2017/',
+    'train_dataloader.dataset.data_prefix.seg': 'annotations/panoptic_val2017/',
+    'test_dataloader.num_workers': 0,
+    'test_dataloader.persistent_workers': False,
+    'default_hooks.checkpoint.interval': 2,
+}
+
+
+class GradientsAndLosses(Hook):
+    """Sums the gradients' magnitudes by parameter and keeps the losses of every iteration."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, float] = {}
+        self.losses: list[dict] = []
+
+    def before_train(self, runner) -> None:
+        for name, parameter in runner.model.named_parameters():
+            if parameter.requires_grad:
+                self.gradients[name] = 0.0
+                parameter.register_post_accumulate_grad_hook(
+                    lambda p, name=name: self._add(name, p.grad)
+                )
+
+    def _add(self, name: str, gradient: torch.Tensor) -> None:
+        self.gradients[name] += gradient.abs().sum().item()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.losses.append(outputs)
+
+
+@pytest.mark.skipif(not COCO_SAMPLE.exists(), reason=f'no COCO sample in {COCO_SAMPLE}')
+def test_full_size_model_trains_and_evaluates(tmp_path):
+    root = f'{COCO_SAMPLE}/'
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(OPTIONS | {'train_dataloader.dataset.data_root': root})
+    # Validation needs the evaluator's paths too; tools/test.py does that below.
+    cfg.merge_from_dict({'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None})
+    cfg.work_dir = str(tmp_path)
+    watch = GradientsAndLosses()
+    start = time.perf_counter()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(watch)
+    runner.train()
+    seconds = time.perf_counter() - start
+
+    assert len(watch.losses) == 2
+    for losses in watch.losses:
+        assert set(losses) >= LOSSES
+        assert all(torch.isfinite(torch.as_tensor(losses[name])) for name in LOSSES)
+    without = [
+        name
+        for name, size in watch.gradients.items()
+        if not 0 < size < float('inf') and not name.startswith('backbone')
+    ]
+    assert without == []
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f'\ntwo iterations: {seconds:.0f} s, peak memory of the process {memory:.1f} GiB')
+
+    start = time.perf_counter()
+    options = [f'{k}={v}' for k, v in OPTIONS.items() if k.startswith(('test', 'model'))]
+    command = [sys.executable, 'tools/test.py', str(CONFIG), str(tmp_path / 'iter_2.pth')]
+    command += ['--data-root', root, '--work-dir', str(tmp_path), '--cfg-options', *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-3000:]
+    assert re.search(r'All\s*\|\s*[\d.]+\s*\|', output), output[-3000:]
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f'test.py: {time.perf_counter() - start:.0f} s, peak memory {memory:.1f} GiB')

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_claims, check_threshold
-from .occlusion import nobody
-from .regions import partition_by_claims
+from .regions import nobody, partition_by_claims
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_claims, check_image, check_preference, check_threshold
-from .regions import ClaimRegions, partition_by_claims, sum_over_regions
+from .regions import ClaimRegions, nobody, partition_by_claims, sum_over_regions
 
 # Mean cosines this close are equal: far above the rounding errors of float64 over an image, far
 # below what 8-bit colours can mean. Without it, rounding would decide between equal colours.
@@ -75,12 +75,6 @@ def resolve_occlusion(
     pairs = decide_pairs(overlaps, similarity, scores, occlusion_thr, preference)
     in_front, _ = order_objects(pairs, len(masks))
     return lay_objects(regions, in_front.to(masks.device), removal_thr)
-
-
-def nobody(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The ``(owner, keep)`` of a scene without any claimed pixel."""
-    owner = torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
-    return owner, torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
 
 
 def pair_overlaps(regions: ClaimRegions) -> Tensor:

@@ -87,6 +87,12 @@ def sum_over_regions(values: Tensor, index: Tensor, num_regions: int, fraction_b
     return sums.T.double() / 2**fraction_bits
 
 
+def nobody(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """The ``(owner, keep)`` of a scene without any claimed pixel."""
+    owner = torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
+    return owner, torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+
+
 def _row_ranges(masks: Tensor) -> list[list[int]]:
     """[first row, last row + 1] of every mask; [0, 0] or another empty range for an empty mask."""
     height = masks.shape[1]

@@ -43,6 +43,29 @@ class PanopticMaps(Hook):
             self.maps[sample.img_path] = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().copy()
 
 
+class Progress(Hook):
+    """One line every now and then in place of the runner's log."""
+
+    def __init__(self, interval: int = 20) -> None:
+        self.interval = interval
+
+    def before_train(self, runner) -> None:
+        """Starts the clock."""
+        self.start, self.first = time.monotonic(), runner.iter
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Prints the iteration, its loss and the time that is left."""
+        done = runner.iter + 1
+        if done % self.interval == 0 or done == runner.max_iters:
+            pace = (time.monotonic() - self.start) / (done - self.first)
+            left = pace * (runner.max_iters - done)
+            console.print(
+                f'  iteration {done}/{runner.max_iters}, loss {outputs["loss"].item():.2f}, '
+                f'{left / 60:.1f} min left',
+                highlight=False,
+            )
+
+
 def main() -> None:
     """Runs the steps; each says what it does and how long it took."""
     parser = argument_parser(__doc__, str(ROOT / 'configs' / 'banet' / 'banet_r18_fpn_scenes.py'))
@@ -55,6 +78,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     cfg = load_config(args)
+    cfg.log_level = 'WARNING'
 
     with Step(f'generating {args.images[0]} + {args.images[1]} scenes in {args.data_root}'):
         generate_scenes(Path(args.data_root), train=args.images[0], val=args.images[1])
@@ -98,7 +122,9 @@ def train(cfg: Config) -> str:
     final = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
     if not final.exists():
         cfg.resume = True
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(Progress())
+        runner.train()
     else:
         console.print(f'  {final} is there; delete {cfg.work_dir} to train again')
     return find_latest_checkpoint(cfg.work_dir)

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -48,39 +47,23 @@ class BandedMatrix {
   // Outputs padded to whole chunks; padding is set to 0.
   int padded_outputs() const { return static_cast<int>(chunks_.size()) * kLanes; }
 
-  // in: `inputs` elements, out: padded_outputs().
-  MMBANET_INLINE void multiply(const acc_t* MMBANET_RESTRICT in, int inputs,
+  // in: as many elements as there are inputs, out: padded_outputs() elements.
+  MMBANET_INLINE void multiply(const acc_t* MMBANET_RESTRICT in,
                                acc_t* MMBANET_RESTRICT out) const {
-    // The stored zeros would spread an infinity or a NaN to outputs that do not depend on it.
-    if (!all_finite(in, inputs)) return multiply_sparse(in, out);
     for (const Chunk& chunk : chunks_) {
       const acc_t* MMBANET_RESTRICT weights = weights_.data() + chunk.weights;
-      acc_t sum[kLanes] = {};
+      Lanes<acc_t> sum = {};
       for (int i = chunk.begin; i < chunk.end; ++i, weights += kLanes) {
-        const acc_t value = in[i];
-        for (int lane = 0; lane < kLanes; ++lane) sum[lane] += value * weights[lane];
+        sum += in[i] * lanes(weights);
       }
-      for (int lane = 0; lane < kLanes; ++lane) out[lane] = sum[lane];
+      lanes(out) = sum;
       out += kLanes;
     }
   }
 
- private:
-  struct Chunk {
-    int begin = std::numeric_limits<int>::max();  // inputs begin <= i < end have weights
-    int end = 0;
-    size_t weights = 0;  // offset in weights_
-  };
-
-  static MMBANET_INLINE bool all_finite(const acc_t* row, int size) {
-    int bad = 0;
-    for (int i = 0; i < size; ++i) {
-      bad |= !(std::abs(row[i]) <= std::numeric_limits<acc_t>::max());
-    }
-    return bad == 0;
-  }
-
-  void multiply_sparse(const acc_t* in, acc_t* out) const {
+  // The same for inputs that are not all finite: the zeros that multiply() stores would spread an
+  // infinity or a NaN to outputs that do not depend on it.
+  void multiply_nonfinite(const acc_t* in, acc_t* out) const {
     for (const Chunk& chunk : chunks_) {
       const acc_t* weights = weights_.data() + chunk.weights;
       std::fill(out, out + kLanes, acc_t(0));
@@ -92,6 +75,13 @@ class BandedMatrix {
       out += kLanes;
     }
   }
+
+ private:
+  struct Chunk {
+    int begin = std::numeric_limits<int>::max();  // inputs begin <= i < end have weights
+    int end = 0;
+    size_t weights = 0;  // offset in weights_
+  };
 
   std::vector<Chunk> chunks_;
   AlignedVector<acc_t> weights_;

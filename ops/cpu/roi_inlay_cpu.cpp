@@ -118,7 +118,12 @@ MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, 
   acc_t* high = scratch.high.data();
   const auto expand = [&](int row, acc_t* to) MMBANET_INLINE_LAMBDA {
     const scalar_t* const from = crop + static_cast<int64_t>(row) * crop_width;
-    roi.columns.multiply(load_row(from, crop_width, scratch.source), crop_width, to);
+    const acc_t* const values = load_row(from, crop_width, scratch.source);
+    if (all_finite(values, crop_width)) {
+      roi.columns.multiply(values, to);
+    } else {
+      roi.columns.multiply_nonfinite(values, to);
+    }
   };
   int current = -2;
   for (int p = begin; p < end; ++p) {
@@ -137,7 +142,10 @@ MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, 
     acc_t* MMBANET_RESTRICT to =
         scratch.band.data() + static_cast<int64_t>(p - band_begin) * stride + roi.column_begin;
     const acc_t fraction = tap.fraction;
-    for (int q = 0; q < size; ++q) to[q] += above[q] + fraction * (below[q] - above[q]);
+    for (int q = 0; q < size; q += kLanes) {
+      const Lanes<acc_t> from = lanes(above + q);
+      lanes(to + q) += from + fraction * (lanes(below + q) - from);
+    }
   }
 }
 
@@ -196,7 +204,11 @@ MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, const scalar_t* gra
   acc_t* low = scratch.low.data();
   acc_t* high = scratch.high.data();
   const auto finish = [&](int row, const acc_t* from) MMBANET_INLINE_LAMBDA {
-    roi.columns.multiply(from, size, scratch.source.data());
+    if (all_finite(from, size)) {
+      roi.columns.multiply(from, scratch.source.data());
+    } else {
+      roi.columns.multiply_nonfinite(from, scratch.source.data());
+    }
     scalar_t* const to = grad_crop + static_cast<int64_t>(row) * crop_width;
     for (int j = 0; j < crop_width; ++j) to[j] = static_cast<scalar_t>(scratch.source[j]);
   };

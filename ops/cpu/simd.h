@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <vector>
 
@@ -25,8 +26,63 @@
 
 namespace mmbanet {
 
-// Elements that the kernels process together; rows of scratch memory are padded to it.
+// Elements that the kernels process together; rows of scratch memory are padded to whole Lanes.
 constexpr int kLanes = 8;
+
+#if defined(__GNUC__)
+
+// A vector of kLanes elements with the usual operators; compiled to whatever the target has.
+template <typename T>
+struct LanesOf {
+  typedef T type __attribute__((vector_size(kLanes * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+
+template <typename T>
+using Lanes = typename LanesOf<T>::type;
+
+#else
+
+template <typename T>
+struct Lanes {
+  T lane[kLanes] = {};
+  T operator[](int i) const { return lane[i]; }
+  friend Lanes operator+(Lanes a, const Lanes& b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] += b.lane[i];
+    return a;
+  }
+  friend Lanes operator-(Lanes a, const Lanes& b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] -= b.lane[i];
+    return a;
+  }
+  friend Lanes operator*(T a, Lanes b) {
+    for (int i = 0; i < kLanes; ++i) b.lane[i] *= a;
+    return b;
+  }
+  friend Lanes& operator+=(Lanes& a, const Lanes& b) { return a = a + b; }
+};
+
+#endif
+
+template <typename T>
+MMBANET_INLINE Lanes<T>& lanes(T* pointer) {
+  return *reinterpret_cast<Lanes<T>*>(pointer);
+}
+template <typename T>
+MMBANET_INLINE const Lanes<T>& lanes(const T* pointer) {
+  return *reinterpret_cast<const Lanes<T>*>(pointer);
+}
+
+// Whether none of the elements is infinite or NaN.
+template <typename T>
+MMBANET_INLINE bool all_finite(const T* values, int64_t size) {
+  Lanes<T> zeros = {};
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) zeros += T(0) * lanes(values + i);
+  T zero = 0;
+  for (; i < size; ++i) zero += T(0) * values[i];
+  for (int lane = 0; lane < kLanes; ++lane) zero += zeros[lane];
+  return zero == 0;
+}
 
 inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from types import SimpleNamespace
 
@@ -171,6 +172,25 @@ def test_index_of_torch(repository, monkeypatch, settings, gpu, expected):
     answer = SimpleNamespace(stdout=settings)
     monkeypatch.setattr(bootstrap.subprocess, 'run', lambda *args, **kwargs: answer)
     assert Bootstrap(repository.root, repository.root / '.venv')._torch_index() == expected
+
+
+@pytest.mark.parametrize('flags', [None, '-O2 -march=native'])
+def test_compilers_flags(repository, monkeypatch, flags):
+    """Given CFLAGS replace Python's own; without them mmcv would be compiled without optimisation."""
+    if flags:
+        monkeypatch.setenv('CFLAGS', flags)
+    else:
+        monkeypatch.delenv('CFLAGS', raising=False)
+    calls = []
+    monkeypatch.setattr(bootstrap, 'run', lambda *args: calls.append(args))
+    job = Bootstrap(repository.root, repository.root / '.venv')
+    job._pip('mmcv', StepLine('mmcv'), 'onedl-mmcv')
+
+    command, log, _, env = calls[0]
+    assert command[-1] == 'onedl-mmcv'
+    assert log.name == 'mmcv.log'
+    assert env['CFLAGS'] == f'{flags or sysconfig.get_config_var("CFLAGS")} -g0'
+    assert '-O' in env['CFLAGS']
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,9 +236,11 @@ class Bootstrap:
     def _pip(self, name: str, line: StepLine, *arguments: str) -> None:
         command = [str(self.python), '-m', 'pip', 'install', '--disable-pip-version-check']
         command += ['--progress-bar', 'raw', '--constraint', str(self.constraints), *arguments]
-        # Without debug information compilers take less than half the time for the same code.
+        # setuptools takes CFLAGS in place of Python's own, so those (-O3) are kept. Debug information
+        # doubles the time of compilation.
+        flags = os.environ.get('CFLAGS') or sysconfig.get_config_var('CFLAGS') or '-O3'
         env = {
-            'CFLAGS': f'{os.environ.get("CFLAGS", "")} -g0'.strip(),
+            'CFLAGS': f'{flags} -g0',
             'CXX': self.compiler,
             # Not /tmp, which is often small, and where an interrupted build would stay for good.
             'TMPDIR': str(self.scratch),

@@ -184,9 +184,7 @@ def _build(
     return Thing(name, pose, color, float(depth), coverage, shade)
 
 
-def _draw_thing_color(
-    rng: np.random.Generator, name: str, others: list[np.ndarray]
-) -> np.ndarray:
+def _draw_thing_color(rng: np.random.Generator, name: str, others: list[np.ndarray]) -> np.ndarray:
     """A colour of the class's family that differs from the others', or now and then is alike."""
     color = draw_color(rng, THING_FAMILIES[name])
     if others and rng.random() < ALIKE_CHANCE:

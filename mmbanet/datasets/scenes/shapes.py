@@ -56,9 +56,7 @@ class Pose:
         return u + 0.5, v + 0.5
 
 
-def draw_parts(
-    parts: tuple[Part, ...], pose: Pose, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_parts(parts: tuple[Part, ...], pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Rasterises a thing: coverage (size, size) in 0..1 and shade (size, size)."""
     coverage = np.zeros((size, size), np.uint8)
     shade = np.ones((size, size), np.float32)

@@ -35,6 +35,8 @@ struct InlaidRoi {
   int column_begin, column_end;
   std::vector<RowTap<acc_t>> rows;  // of row_begin .. row_end - 1
   BandedMatrix<acc_t> columns;      // forward: sampling points to pixels; backward: the reverse
+
+  const RowTap<acc_t>& row(int pixel) const { return rows[pixel - row_begin]; }
 };
 
 enum class Direction { kToMap, kToCrop };
@@ -91,61 +93,88 @@ std::vector<acc_t> inverse_counts(const std::vector<Roi>& rois, int height, int 
   return inverse;
 }
 
-// Scratch memory of a thread.
-template <typename acc_t>
-struct Scratch {
-  AlignedVector<acc_t> band, source, low, high;
-};
-
-// A crop's row as the accumulation type.
+// Elements as the accumulation type, converted into the buffer if need be.
 template <typename scalar_t, typename acc_t>
-MMBANET_INLINE const acc_t* load_row(const scalar_t* row, int size, AlignedVector<acc_t>& buffer) {
+MMBANET_INLINE const acc_t* load(const scalar_t* values, int64_t size, acc_t* buffer) {
   if constexpr (std::is_same_v<scalar_t, acc_t>) {
-    return row;
+    return values;
   } else {
-    for (int i = 0; i < size; ++i) buffer[i] = static_cast<acc_t>(row[i]);
-    return buffer.data();
+    for (int64_t i = 0; i < size; ++i) buffer[i] = static_cast<acc_t>(values[i]);
+    return buffer;
   }
 }
 
-// Adds a RoI's pixels in rows begin .. end - 1 to the band, whose first row is band_begin.
+// Consecutive rows of the map between the same two rows of sampling points.
+template <typename acc_t>
+MMBANET_INLINE int run_end(const InlaidRoi<acc_t>& roi, int begin, int end) {
+  const int low = roi.row(begin).low;
+  do {
+    ++begin;
+  } while (begin < end && roi.row(begin).low == low);
+  return begin;
+}
+
+// Rows of the map that are processed together, padded to whole Lanes.
+template <typename acc_t>
+struct Band {
+  Band(int height, int width)
+      : stride(round_up(width, kLanes)), rows(std::clamp(kBandElements / stride, 1, height)) {}
+
+  int stride;
+  int rows;
+};
+
+// Scratch memory of a thread in the forward pass.
+template <typename acc_t>
+struct ForwardScratch {
+  AlignedVector<acc_t> band, crop, low, high;
+};
+
+// Adds a RoI's pixels in rows begin .. end - 1 of the map to the band, whose first row is band_begin.
 template <typename scalar_t, typename acc_t>
 MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, int crop_height,
-                             int crop_width, int begin, int end, int band_begin, int stride,
-                             Scratch<acc_t>& scratch) {
-  const int size = roi.columns.padded_outputs();
+                             int crop_width, int begin, int end, int band_begin, int64_t stride,
+                             ForwardScratch<acc_t>& scratch) {
+  const int64_t first_row = roi.row(begin).low;
+  const int64_t rows = std::min(roi.row(end - 1).low + 2, crop_height) - first_row;
+  const acc_t* const points =
+      load(crop + first_row * crop_width, rows * crop_width, scratch.crop.data());
+  const bool finite = all_finite(points, rows * crop_width);
+  const auto expand = [&](int row, acc_t* to) MMBANET_INLINE_LAMBDA {
+    const acc_t* const from = points + (row - first_row) * crop_width;
+    finite ? roi.columns.multiply(from, to) : roi.columns.multiply_nonfinite(from, to);
+  };
+
+  const int64_t size = roi.columns.padded_outputs();
   acc_t* low = scratch.low.data();
   acc_t* high = scratch.high.data();
-  const auto expand = [&](int row, acc_t* to) MMBANET_INLINE_LAMBDA {
-    const scalar_t* const from = crop + static_cast<int64_t>(row) * crop_width;
-    const acc_t* const values = load_row(from, crop_width, scratch.source);
-    if (all_finite(values, crop_width)) {
-      roi.columns.multiply(values, to);
+  int expanded = -1;  // row of the crop that `high` holds
+  for (int run = begin; run < end;) {
+    const int next_run = run_end(roi, run, end);
+    const int row = roi.row(run).low;
+    if (row == expanded) {
+      std::swap(low, high);
     } else {
-      roi.columns.multiply_nonfinite(values, to);
+      expand(row, low);
     }
-  };
-  int current = -2;
-  for (int p = begin; p < end; ++p) {
-    const RowTap<acc_t> tap = roi.rows[p - roi.row_begin];
-    if (tap.low != current) {
-      if (tap.low == current + 1) {
-        std::swap(low, high);
-      } else {
-        expand(tap.low, low);
-      }
-      if (tap.low + 1 < crop_height) expand(tap.low + 1, high);
-      current = tap.low;
-    }
+    const bool last_row = row + 1 == crop_height;
+    if (!last_row) expand(row + 1, high);
+    expanded = row + 1;
+
     const acc_t* MMBANET_RESTRICT above = low;
-    const acc_t* MMBANET_RESTRICT below = current + 1 < crop_height ? high : low;
-    acc_t* MMBANET_RESTRICT to =
-        scratch.band.data() + static_cast<int64_t>(p - band_begin) * stride + roi.column_begin;
-    const acc_t fraction = tap.fraction;
-    for (int q = 0; q < size; q += kLanes) {
-      const Lanes<acc_t> from = lanes(above + q);
-      lanes(to + q) += from + fraction * (lanes(below + q) - from);
+    const acc_t* MMBANET_RESTRICT below = last_row ? low : high;
+    acc_t* MMBANET_RESTRICT band =
+        scratch.band.data() + (run - band_begin) * stride + roi.column_begin;
+    const RowTap<acc_t>* MMBANET_RESTRICT taps = &roi.row(run);
+    for (int64_t q = 0; q < size; q += kLanes) {
+      const Lanes<acc_t> value = lanes(above + q);
+      const Lanes<acc_t> difference = lanes(below + q) - value;
+      acc_t* to = band + q;
+      for (int i = 0; i < next_run - run; ++i, to += stride) {
+        lanes(to) += value + taps[i].fraction * difference;
+      }
     }
+    run = next_run;
   }
 }
 
@@ -156,37 +185,33 @@ void inlay_image(const scalar_t* input, const std::vector<Roi>& rois, int64_t ch
   const auto inlaid = inlay_rois<acc_t>(rois.data(), rois.data() + rois.size(), crop_height,
                                         crop_width, Direction::kToMap);
   const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
-  const int64_t plane = static_cast<int64_t>(height) * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  const int stride = round_up(width, 64 / static_cast<int>(sizeof(acc_t)));
-  const int band_rows = std::clamp(kBandElements / stride, 1, height);
-  const int64_t bands = (height + band_rows - 1) / band_rows;
+  const Band<acc_t> band(height, width);
+  const int64_t bands = (height + band.rows - 1) / band.rows;
 
   at::parallel_for(0, channels * bands, 1, [&](int64_t task_begin, int64_t task_end) {
-    Scratch<acc_t> scratch;
-    scratch.band.resize(static_cast<size_t>(band_rows) * stride);
-    scratch.source.resize(crop_width);
-    scratch.low.resize(stride);
-    scratch.high.resize(stride);
+    ForwardScratch<acc_t> scratch;
+    scratch.band.resize(static_cast<int64_t>(band.rows) * band.stride);
+    scratch.low.resize(band.stride);
+    scratch.high.resize(band.stride);
+    if constexpr (!std::is_same_v<scalar_t, acc_t>) scratch.crop.resize(crop_plane);
     run_vectorized([&]() MMBANET_INLINE_LAMBDA {
       for (int64_t task = task_begin; task < task_end; ++task) {
         const int64_t channel = task / bands;
-        const int band_begin = static_cast<int>(task % bands) * band_rows;
-        const int band_end = std::min(band_begin + band_rows, height);
+        const int band_begin = static_cast<int>(task % bands) * band.rows;
+        const int band_end = std::min(band_begin + band.rows, height);
         std::fill(scratch.band.begin(), scratch.band.end(), acc_t(0));
         for (const auto& roi : inlaid) {
           const int begin = std::max(roi.row_begin, band_begin);
           const int end = std::min(roi.row_end, band_end);
           if (begin >= end) continue;
           add_crop(roi, input + (roi.index * channels + channel) * crop_plane, crop_height,
-                   crop_width, begin, end, band_begin, stride, scratch);
+                   crop_width, begin, end, band_begin, band.stride, scratch);
         }
-        for (int p = band_begin; p < band_end; ++p) {
-          const acc_t* MMBANET_RESTRICT sum =
-              scratch.band.data() + static_cast<int64_t>(p - band_begin) * stride;
-          const acc_t* MMBANET_RESTRICT factor =
-              inverse.data() + static_cast<int64_t>(p) * width;
-          scalar_t* MMBANET_RESTRICT to = output + channel * plane + static_cast<int64_t>(p) * width;
+        const acc_t* sum = scratch.band.data();
+        for (int64_t p = band_begin; p < band_end; ++p, sum += band.stride) {
+          const acc_t* MMBANET_RESTRICT factor = inverse.data() + p * width;
+          scalar_t* MMBANET_RESTRICT to = output + (channel * height + p) * width;
           for (int q = 0; q < width; ++q) to[q] = static_cast<scalar_t>(sum[q] * factor[q]);
         }
       }
@@ -194,57 +219,77 @@ void inlay_image(const scalar_t* input, const std::vector<Roi>& rois, int64_t ch
   });
 }
 
-// Gradient of one crop's channel. Rows first: `low` and `high` gather the map's rows that lie between
-// two rows of sampling points; each row is then finished by the transposed column matrix.
-template <typename scalar_t, typename acc_t>
-MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, const scalar_t* grad,
-                                const acc_t* inverse, int width, int crop_height, int crop_width,
-                                scalar_t* grad_crop, Scratch<acc_t>& scratch) {
-  const int size = roi.column_end - roi.column_begin;
-  acc_t* low = scratch.low.data();
-  acc_t* high = scratch.high.data();
-  const auto finish = [&](int row, const acc_t* from) MMBANET_INLINE_LAMBDA {
-    if (all_finite(from, size)) {
-      roi.columns.multiply(from, scratch.source.data());
-    } else {
-      roi.columns.multiply_nonfinite(from, scratch.source.data());
-    }
-    scalar_t* const to = grad_crop + static_cast<int64_t>(row) * crop_width;
-    for (int j = 0; j < crop_width; ++j) to[j] = static_cast<scalar_t>(scratch.source[j]);
-  };
-  const auto clear = [&](acc_t* row) MMBANET_INLINE_LAMBDA { std::fill(row, row + size, acc_t(0)); };
+// Scratch memory of a thread in the backward pass.
+template <typename acc_t>
+struct BackwardScratch {
+  AlignedVector<acc_t> band, crop_row, carried_rows;
+};
 
-  int current = roi.rows.front().low;
-  clear(low);
-  clear(high);
-  for (int p = roi.row_begin; p < roi.row_end; ++p) {
-    const RowTap<acc_t> tap = roi.rows[p - roi.row_begin];
-    if (tap.low != current) {
-      finish(current, low);
-      if (tap.low == current + 1) {
-        std::swap(low, high);
-      } else {
-        finish(current + 1, high);
-        clear(low);
-      }
-      clear(high);
-      current = tap.low;
-    }
-    const int64_t offset = static_cast<int64_t>(p) * width + roi.column_begin;
-    const scalar_t* MMBANET_RESTRICT from = grad + offset;
-    const acc_t* MMBANET_RESTRICT factor = inverse + offset;
-    acc_t* MMBANET_RESTRICT above = low;
-    acc_t* MMBANET_RESTRICT below = high;
-    const acc_t fraction = tap.fraction;
-    for (int q = 0; q < size; ++q) {
-      const acc_t value = static_cast<acc_t>(from[q]) * factor[q];
-      const acc_t part = fraction * value;
-      above[q] += value - part;
-      below[q] += part;
-    }
+// Sums over the pixels seen so far for two rows of sampling points: those between which the last
+// pixel lay. Bands are visited from top to bottom, and a RoI carries these from one to the next.
+template <typename acc_t>
+struct Carried {
+  acc_t* low;
+  acc_t* high;
+};
+
+// Gathers a RoI's pixels in rows begin .. end - 1 of the band. Rows first: pixels between two rows of
+// sampling points are summed into both; a complete row goes through the transposed column matrix.
+template <typename scalar_t, typename acc_t>
+MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, int begin, int end, int band_begin,
+                                int64_t stride, int crop_height, int crop_width,
+                                Carried<acc_t>& carried, scalar_t* grad_crop,
+                                BackwardScratch<acc_t>& scratch) {
+  const int64_t size = round_up(roi.column_end - roi.column_begin, kLanes);
+  const auto clear = [&](acc_t* row) MMBANET_INLINE_LAMBDA { std::fill(row, row + size, acc_t(0)); };
+  const auto finish = [&](int64_t row, const acc_t* from) MMBANET_INLINE_LAMBDA {
+    acc_t* const crop_row = scratch.crop_row.data();
+    all_finite(from, size) ? roi.columns.multiply(from, crop_row)
+                           : roi.columns.multiply_nonfinite(from, crop_row);
+    scalar_t* const to = grad_crop + row * crop_width;
+    for (int j = 0; j < crop_width; ++j) to[j] = static_cast<scalar_t>(crop_row[j]);
+  };
+
+  if (begin == roi.row_begin) {
+    clear(carried.low);
+    clear(carried.high);
   }
-  finish(current, low);
-  if (current + 1 < crop_height) finish(current + 1, high);
+  for (int run = begin; run < end;) {
+    const int next_run = run_end(roi, run, end);
+    const int row = roi.row(run).low;
+    const int row_before = run == roi.row_begin ? row : roi.row(run - 1).low;
+    if (row != row_before) {
+      finish(row_before, carried.low);
+      if (row == row_before + 1) {
+        std::swap(carried.low, carried.high);
+      } else {
+        finish(row_before + 1, carried.high);
+        clear(carried.low);
+      }
+      clear(carried.high);
+    }
+    const acc_t* MMBANET_RESTRICT band =
+        scratch.band.data() + (run - band_begin) * stride + roi.column_begin;
+    const RowTap<acc_t>* MMBANET_RESTRICT taps = &roi.row(run);
+    for (int64_t q = 0; q < size; q += kLanes) {
+      Lanes<acc_t> low = lanes(carried.low + q);
+      Lanes<acc_t> high = lanes(carried.high + q);
+      const acc_t* from = band + q;
+      for (int i = 0; i < next_run - run; ++i, from += stride) {
+        const Lanes<acc_t> part = taps[i].fraction * lanes(from);
+        low += lanes(from) - part;
+        high += part;
+      }
+      lanes(carried.low + q) = low;
+      lanes(carried.high + q) = high;
+    }
+    run = next_run;
+  }
+  if (end == roi.row_end) {
+    const int row = roi.row(end - 1).low;
+    finish(row, carried.low);
+    if (row + 1 < crop_height) finish(row + 1, carried.high);
+  }
 }
 
 template <typename scalar_t>
@@ -253,22 +298,41 @@ void inlay_image_backward(const scalar_t* grad, const std::vector<Roi>& rois, in
                           scalar_t* grad_input) {
   using acc_t = at::opmath_type<scalar_t>;
   const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
-  const int64_t plane = static_cast<int64_t>(height) * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
+  const Band<acc_t> band(height, width);
   for (size_t group = 0; group < rois.size(); group += kRoiGroup) {
     const size_t group_end = std::min(group + kRoiGroup, rois.size());
     const auto inlaid = inlay_rois<acc_t>(rois.data() + group, rois.data() + group_end, crop_height,
                                           crop_width, Direction::kToCrop);
     at::parallel_for(0, channels, 1, [&](int64_t channel_begin, int64_t channel_end) {
-      Scratch<acc_t> scratch;
-      scratch.source.resize(round_up(crop_width, kLanes));
-      scratch.low.resize(width);
-      scratch.high.resize(width);
+      BackwardScratch<acc_t> scratch;
+      scratch.band.resize(static_cast<int64_t>(band.rows) * band.stride);
+      scratch.crop_row.resize(round_up(crop_width, kLanes));
+      scratch.carried_rows.resize(inlaid.size() * 2 * band.stride);
+      std::vector<Carried<acc_t>> carried;
+      for (size_t i = 0; i < inlaid.size(); ++i) {
+        acc_t* const rows = scratch.carried_rows.data() + i * 2 * band.stride;
+        carried.push_back({rows, rows + band.stride});
+      }
       run_vectorized([&]() MMBANET_INLINE_LAMBDA {
         for (int64_t channel = channel_begin; channel < channel_end; ++channel) {
-          for (const auto& roi : inlaid) {
-            gather_crop(roi, grad + channel * plane, inverse.data(), width, crop_height, crop_width,
-                        grad_input + (roi.index * channels + channel) * crop_plane, scratch);
+          for (int band_begin = 0; band_begin < height; band_begin += band.rows) {
+            const int band_end = std::min(band_begin + band.rows, height);
+            acc_t* MMBANET_RESTRICT to = scratch.band.data();
+            for (int64_t p = band_begin; p < band_end; ++p, to += band.stride) {
+              const acc_t* MMBANET_RESTRICT factor = inverse.data() + p * width;
+              const scalar_t* MMBANET_RESTRICT from = grad + (channel * height + p) * width;
+              for (int q = 0; q < width; ++q) to[q] = static_cast<acc_t>(from[q]) * factor[q];
+            }
+            for (size_t i = 0; i < inlaid.size(); ++i) {
+              const auto& roi = inlaid[i];
+              const int begin = std::max(roi.row_begin, band_begin);
+              const int end = std::min(roi.row_end, band_end);
+              if (begin >= end) continue;
+              gather_crop(roi, begin, end, band_begin, band.stride, crop_height, crop_width,
+                          carried[i], grad_input + (roi.index * channels + channel) * crop_plane,
+                          scratch);
+            }
           }
         }
       });

@@ -27,7 +27,7 @@
 namespace mmbanet {
 
 // Elements that the kernels process together; rows of scratch memory are padded to whole Lanes.
-constexpr int kLanes = 8;
+constexpr int kLanes = 16;
 
 #if defined(__GNUC__)
 

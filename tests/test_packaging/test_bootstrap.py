@@ -176,7 +176,7 @@ def test_index_of_torch(repository, monkeypatch, settings, gpu, expected):
 
 @pytest.mark.parametrize('flags', [None, '-O2 -march=native'])
 def test_compilers_flags(repository, monkeypatch, flags):
-    """Given CFLAGS replace Python's own; without them mmcv would be compiled without optimisation."""
+    """CFLAGS replace Python's own: with -g0 alone mmcv would be compiled without optimisation."""
     if flags:
         monkeypatch.setenv('CFLAGS', flags)
     else:

@@ -1,18 +1,13 @@
-# Minutes on a CPU: AdamW with a one-cycle learning rate.
-max_iters = 600
+# Minutes on a CPU: AdamW, linear warm-up, cosine decay.
+max_iters = 500
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters + 1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 param_scheduler = [
-    dict(
-        type='OneCycleLR',
-        eta_max=0.002,
-        total_steps=max_iters,
-        pct_start=0.15,
-        by_epoch=False,
-    ),
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=60, end=max_iters),
 ]
 
 optim_wrapper = dict(

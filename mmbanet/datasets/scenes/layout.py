@@ -50,13 +50,15 @@ _POPULATION = {
 
 #: (small class, class it lies in front of, chance, settings, where its centre lies on the host).
 _MOUNTED = (
-    ('tie', 'figure', 0.5, ('street', 'meadow', 'lake'), ((0.45, 0.55), (0.38, 0.46))),
-    ('sign', 'bus', 0.65, ('street',), ((0.15, 0.85), (0.35, 0.7))),
-    ('ball', 'boulder', 0.55, ('meadow', 'lake'), ((0.25, 0.75), (0.4, 0.8))),
-    ('ball', 'figure', 0.15, ('meadow', 'lake'), ((0.3, 0.7), (0.5, 0.62))),
+    ('tie', 'figure', 0.5, ('street', 'meadow', 'lake'), ((0.4, 0.6), (0.34, 0.56))),
+    ('sign', 'bus', 0.7, ('street',), ((0.15, 0.85), (0.3, 0.7))),
+    ('ball', 'boulder', 0.6, ('meadow', 'lake'), ((0.2, 0.8), (0.3, 0.8))),
+    ('ball', 'figure', 0.25, ('street', 'meadow', 'lake'), ((0.3, 0.7), (0.3, 0.85))),
+    ('ball', 'bus', 0.25, ('street',), ((0.15, 0.85), (0.3, 0.7))),
+    ('ball', 'boat', 0.35, ('lake', 'sea'), ((0.35, 0.65), (0.4, 0.8))),
 )
 #: (small class, region it stands on by itself, chance).
-_ALONE = (('sign', 'wall', 0.2), ('ball', 'grass', 0.25))
+_ALONE = (('sign', 'wall', 0.2), ('ball', 'grass', 0.1))
 
 
 @dataclass(frozen=True)

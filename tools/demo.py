@@ -122,6 +122,8 @@ def train(cfg: Config) -> str:
     final = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
     if not final.exists():
         cfg.resume = True
+        # The runner would validate at the end, which the demo does by itself, for both rules.
+        cfg.merge_from_dict({f'val_{part}': None for part in ('cfg', 'dataloader', 'evaluator')})
         runner = Runner.from_cfg(cfg)
         runner.register_hook(Progress())
         runner.train()

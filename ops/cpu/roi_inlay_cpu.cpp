@@ -10,6 +10,7 @@
 
 #include "../mmbanet_ops.h"
 #include "banded_matrix.h"
+#include "huge_pages.h"
 #include "roi_list.h"
 #include "simd.h"
 
@@ -345,7 +346,7 @@ Tensor roi_inlay_cpu(const Tensor& input, const Tensor& rois, int64_t batch_size
   const auto images =
       list_rois(rois, batch_size, height, width, spatial_scale, aligned, &input);
   const int64_t channels = input.size(1);
-  Tensor output = at::empty({batch_size, channels, height, width}, input.options());
+  Tensor output = empty_on_huge_pages({batch_size, channels, height, width}, input.options());
   if (output.numel() == 0) return output;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
@@ -364,7 +365,8 @@ Tensor roi_inlay_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t cr
   const auto images =
       list_rois(rois, grad.size(0), height, width, spatial_scale, aligned);
   Tensor grad_input =
-      at::zeros({rois.size(0), channels, crop_height, crop_width}, grad.options());
+      empty_on_huge_pages({rois.size(0), channels, crop_height, crop_width}, grad.options());
+  grad_input.zero_();
   if (grad_input.numel() == 0 || grad.numel() == 0) return grad_input;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_inlay_backward", [&] {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../mmbanet_ops.h"
+#include "huge_pages.h"
 #include "roi_list.h"
 #include "simd.h"
 
@@ -93,7 +94,7 @@ Tensor roi_upsample_cpu(const Tensor& input, const Tensor& rois, int64_t batch_s
   const auto images = list_rois(rois, batch_size, height, width, spatial_scale, aligned, &input);
   const int64_t channels = input.size(1), crop_height = input.size(2), crop_width = input.size(3);
   const int64_t plane = height * width, crop_plane = crop_height * crop_width;
-  Tensor output = at::empty({batch_size, channels, height, width}, input.options());
+  Tensor output = empty_on_huge_pages({batch_size, channels, height, width}, input.options());
   if (output.numel() == 0) return output;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, input.scalar_type(), "roi_upsample", [&] {
@@ -131,7 +132,8 @@ Tensor roi_upsample_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t
   const int64_t plane = height * width, crop_plane = crop_height * crop_width;
   const auto images = list_rois(rois, grad.size(0), height, width, spatial_scale, aligned);
   Tensor grad_input =
-      at::zeros({rois.size(0), channels, crop_height, crop_width}, grad.options());
+      empty_on_huge_pages({rois.size(0), channels, crop_height, crop_width}, grad.options());
+  grad_input.zero_();
   if (grad_input.numel() == 0 || grad.numel() == 0) return grad_input;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_upsample_backward", [&] {

@@ -14,8 +14,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 from panopticapi.utils import rgb2id
-from rich.console import Console
-from rich.table import Table
 
 from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.engine.launch import argument_parser, load_config
@@ -24,11 +22,9 @@ from mmbanet.visualization import colorize, draw_grid
 ROOT = Path(__file__).parents[1]
 # Both rules for overlapping instances read the same checkpoint.
 RULES = {'heuristic': 'score', 'occlusion-aware': 'appearance'}
-SUBSETS = {'all': '', 'things': '_th', 'stuff': '_st'}
+SUBSETS = ('', '_th', '_st')  # all classes, things, stuff, as the metric names them
 ROWS_PER_PICTURE, PICTURES = 4, 2
 INSTANCE_OFFSET = 1000
-
-console = Console()
 
 
 class PanopticMaps(Hook):
@@ -59,10 +55,10 @@ class Progress(Hook):
         if done % self.interval == 0 or done == runner.max_iters:
             pace = (time.monotonic() - self.start) / (done - self.first)
             left = pace * (runner.max_iters - done)
-            console.print(
+            print(
                 f'  iteration {done}/{runner.max_iters}, loss {outputs["loss"].item():.2f}, '
                 f'{left / 60:.1f} min left',
-                highlight=False,
+                flush=True,
             )
 
 
@@ -91,7 +87,7 @@ def main() -> None:
     print_scores(scores)
     with Step('drawing'):
         for path in draw(cfg, maps, Path(args.work_dir)):
-            console.print(f'  {path}')
+            print(f'  {path}')
 
 
 class Step:
@@ -105,11 +101,11 @@ class Step:
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
-        console.print(f'[bold]demo {Step.count}/5: {self.text}', highlight=False)
+        print(f'demo {Step.count}/5: {self.text}', flush=True)
 
     def __exit__(self, kind, *_) -> None:
         if kind is None:
-            console.print(f'  done in {time.monotonic() - self.start:.0f} s', highlight=False)
+            print(f'  done in {time.monotonic() - self.start:.0f} s', flush=True)
 
 
 def train(cfg: Config) -> str:
@@ -128,7 +124,7 @@ def train(cfg: Config) -> str:
         runner.register_hook(Progress())
         runner.train()
     else:
-        console.print(f'  {final} is there; delete {cfg.work_dir} to train again')
+        print(f'  {final} is there; delete {cfg.work_dir} to train again')
     return find_latest_checkpoint(cfg.work_dir)
 
 
@@ -147,19 +143,12 @@ def evaluate(cfg: Config, checkpoint: str, rule: str) -> tuple[dict, dict[str, n
 
 def print_scores(scores: dict[str, dict]) -> None:
     """One table: a line for each way of fusion, PQ, SQ and RQ for all, things and stuff."""
-    table = Table(title='Generated validation scenes, same checkpoint')
-    table.add_column('fusion')
-    for subset, suffix in SUBSETS.items():
-        for metric in ('PQ', 'SQ', 'RQ'):
-            table.add_column(f'{metric}{suffix.capitalize()}\n{subset}', justify='right')
+    keys = [f'{metric}{subset}' for subset in SUBSETS for metric in ('PQ', 'SQ', 'RQ')]
+    print(f'\n{"fusion":<16}' + ''.join(f'{key:>7}' for key in keys))
     for name, score in scores.items():
-        values = [
-            score[f'coco_panoptic/{metric}{suffix}']
-            for suffix in SUBSETS.values()
-            for metric in ('PQ', 'SQ', 'RQ')
-        ]
-        table.add_row(name, *(f'{value:.1f}' for value in values))
-    console.print(table)
+        values = (score[f'coco_panoptic/{key}'] for key in keys)
+        print(f'{name:<16}' + ''.join(f'{value:>7.1f}' for value in values))
+    print('(generated validation scenes, the same checkpoint in both lines)\n', flush=True)
 
 
 def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> list[Path]:

@@ -1,0 +1,43 @@
+// What the launches of both operators share.
+#pragma once
+
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../mmbanet_ops.h"
+#include "device_roi.cuh"
+
+namespace mmbanet {
+
+// The kernels stride over their tasks, so a capped grid is as correct as a whole one.
+inline unsigned grid_for(int64_t blocks) {
+  return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, (int64_t(1) << 31) - 1));
+}
+
+inline unsigned grid_for_threads(int64_t threads) {
+  return grid_for((threads + kThreads - 1) / kThreads);
+}
+
+inline DeviceRoi* device_rois(const at::Tensor& prepared) {
+  return static_cast<DeviceRoi*>(prepared.data_ptr());
+}
+
+// (K * sizeof(DeviceRoi),) bytes on the device of `rois`, K > 0.
+inline at::Tensor prepare_rois(const at::Tensor& rois, int64_t batch_size, int64_t height,
+                               int64_t width, double spatial_scale, bool aligned) {
+  const int64_t num_rois = rois.size(0);
+  at::Tensor prepared = at::empty({num_rois * static_cast<int64_t>(sizeof(DeviceRoi))},
+                                  rois.options().dtype(at::kByte));
+  prepare_rois_kernel<<<grid_for_threads(num_rois), kThreads, 0,
+                        c10::cuda::getCurrentCUDAStream()>>>(
+      rois.data_ptr<double>(), num_rois, batch_size, static_cast<int>(height),
+      static_cast<int>(width), spatial_scale, aligned, device_rois(prepared));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return prepared;
+}
+
+}  // namespace mmbanet

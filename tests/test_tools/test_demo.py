@@ -1,0 +1,20 @@
+"""The demo from data to pictures, with two iterations on a few small scenes."""
+
+import re
+
+import cv2
+
+from .test_train_and_test import TWO_ITERATIONS, run, tool
+
+
+def test_prints_both_rows_and_draws(tmp_path):
+    data, work = str(tmp_path / 'scenes'), tmp_path / 'work'
+    command = [tool('demo.py'), '--images', '4', '5', '--data-root', data, '--work-dir', str(work)]
+    result = run(*command, '--cfg-options', *TWO_ITERATIONS, cwd=tmp_path)
+    number = r'\s+\d+\.\d'
+    for fusion in ('heuristic', 'occlusion-aware'):
+        assert re.search(rf'{fusion}(?:{number}){{9}}', result.stdout), result.stdout
+    for number in (1, 2):
+        picture = cv2.imread(str(work / f'panoptic_{number}.png'))
+        assert picture is not None
+        assert picture.shape[1] > 4 * 256

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 
+from .checkpoints import allow_mmengine_checkpoints
+
 _SPLITS = ('train', 'val', 'test')
 
 
@@ -45,6 +47,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'config not found: {osp.abspath(args.config)}')
+    allow_mmengine_checkpoints()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:

@@ -35,7 +35,7 @@ __device__ inline bool precedes(const double* rois, int64_t a, int64_t b) {
 
 // One thread per RoI. The prepared RoIs are sorted by value, so that sums over them do not depend on
 // the order in which the caller listed them (RoIs of one and the same box keep theirs).
-__global__ inline void prepare_rois_kernel(const double* rois, int64_t num_rois, int64_t batch_size,
+static __global__ void prepare_rois_kernel(const double* rois, int64_t num_rois, int64_t batch_size,
                                            int height, int width, double spatial_scale,
                                            bool aligned, DeviceRoi* prepared) {
   for (int64_t k = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; k < num_rois;

@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
               int64_t(row.low) * crop_width + column.low;
 #pragma unroll
           for (int c = 0; c < kTileChannels; ++c, point += crop_plane) {
-            if (c >= group_channels) break;
+            if (c >= group_channels) continue;
             const acc_t top_left = acc_t(point[0]), bottom_left = acc_t(point[below]);
             const acc_t top = top_left + column.fraction * (acc_t(point[right]) - top_left);
             const acc_t bottom =
@@ -124,8 +124,10 @@ __global__ void __launch_bounds__(kThreads)
     const acc_t factor = acc_t(1) / acc_t(max(covering, 1));
     scalar_t* to =
         output + ((image * channels + first_channel) * height + p) * int64_t(width) + q;
-    for (int c = 0; c < group_channels; ++c, to += int64_t(height) * width) {
-      *to = scalar_t(sums[c] * factor);
+    // Unrolled, since an array with variable indices would not be kept in registers.
+#pragma unroll
+    for (int c = 0; c < kTileChannels; ++c, to += int64_t(height) * width) {
+      if (c < group_channels) *to = scalar_t(sums[c] * factor);
     }
   }
 }
@@ -227,7 +229,10 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     scalar_t* to = grad_input + (roi.index * channels + first_channel) * crop_plane + point;
-    for (int c = 0; c < group_channels; ++c, to += crop_plane) *to = scalar_t(sums[c]);
+#pragma unroll
+    for (int c = 0; c < kPointChannels; ++c, to += crop_plane) {
+      if (c < group_channels) *to = scalar_t(sums[c]);
+    }
   }
 }
 

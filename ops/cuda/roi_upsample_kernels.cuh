@@ -36,7 +36,7 @@ __device__ void for_each_contribution(const Scatter& scatter, int width, const V
 }
 
 // counts (N, H, W), zeroed: contributions to each pixel. Integers, so their order does not matter.
-__global__ inline void count_contributions_kernel(const DeviceRoi* __restrict__ rois,
+static __global__ void count_contributions_kernel(const DeviceRoi* __restrict__ rois,
                                                   int64_t num_rois, int crop_height,
                                                   int crop_width, int height, int width,
                                                   int* __restrict__ counts) {

@@ -94,7 +94,10 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         if self.overlap_rule == 'score':
             images = [None] * len(mask_results_list)
         elif images is None:
-            raise ValueError("images must be given with overlap_rule='appearance', got None")
+            raise ValueError(
+                "images must be given with overlap_rule='appearance', got None "
+                '(the detector mmbanet.BANet hands them over)'
+            )
         lengths = len(mask_results_list), len(seg_preds_list), len(images)
         if len(set(lengths)) > 1:
             raise ValueError(

@@ -1,0 +1,69 @@
+"""Arguments for the operators, shared by the tests of correctness, gradients and registrations."""
+
+import torch
+
+SCALES = (1.0, 0.5, 0.25, 0.3)
+
+
+def random_case(seed, dtype=torch.float32, device='cpu'):
+    """Keyword arguments of an operator: 1 to 20 RoIs of every kind on maps of up to 24 x 24.
+
+    Sizes go from a fraction of a pixel to many times the map, positions from outside to outside, and
+    every fourth RoI repeats another one, so that many overlap.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def integer(low, high):
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    def uniform(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    num_rois, batch_size = integer(1, 20), integer(1, 3)
+    height, width = integer(1, 24), integer(1, 24)
+    scale = SCALES[integer(0, len(SCALES) - 1)]
+    # In pixels of the map: centres reach beyond it, sides are log-uniform from 0.1 to 100.
+    sides = 10 ** (3 * uniform(num_rois, 2) - 1)
+    centres = (uniform(num_rois, 2) * 1.6 - 0.3) * torch.tensor([width, height])
+    boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=1) / scale
+    if integer(0, 1):
+        boxes = boxes.round()  # edges on pixels, and RoIs without extent
+    images = torch.randint(0, batch_size, (num_rois, 1), generator=generator)
+    rois = torch.cat([images, boxes], dim=1)
+    rois[::4] = rois[integer(0, num_rois - 1)]
+    crops = torch.randn(
+        num_rois, integer(1, 4), integer(1, 9), integer(1, 9), generator=generator
+    )
+    return {
+        'input': crops.to(device, dtype),
+        'rois': rois.to(device, torch.float64 if dtype == torch.float64 else torch.float32),
+        'batch_size': batch_size,
+        'output_size': (height, width),
+        'spatial_scale': scale,
+        'aligned': bool(integer(0, 1)),
+    }
+
+
+def small_case(dtype=torch.float64, device='cpu'):
+    """Two images, RoIs that overlap, stick out, are tiny or cover nothing; quick enough to gradcheck."""
+    generator = torch.Generator().manual_seed(0)
+    rois = torch.tensor(
+        [
+            [0, 2.0, 3.0, 17.0, 19.0],
+            [0, 9.0, 7.0, 30.0, 14.5],
+            [1, -8.0, -5.0, 12.0, 40.0],
+            [1, 6.0, 6.0, 6.5, 7.0],
+            [0, 4.0, 9.0, 4.0, 12.0],
+        ],
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32,
+        device=device,
+    )
+    crops = torch.randn(len(rois), 2, 3, 4, generator=generator, dtype=torch.float64)
+    return {
+        'input': crops.to(device, dtype),
+        'rois': rois,
+        'batch_size': 2,
+        'output_size': (7, 9),
+        'spatial_scale': 0.5,
+        'aligned': True,
+    }

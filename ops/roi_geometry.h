@@ -37,11 +37,25 @@ struct Splat {
   double weight_high;
 };
 
+// Distance in pixels up to which RoIUpsample takes a sampling point to be on a pixel.
+constexpr double kOnPixel = 1e-9;
+
+// A product that the compiler does not fuse with an addition: a RoI's edge that is on a pixel has to
+// be on it on every device.
+MMBANET_HOST_DEVICE inline double product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 MMBANET_HOST_DEVICE inline Axis make_axis(double low, double high, double spatial_scale,
                                           bool aligned, int pixels) {
   Axis axis;
-  const double start = low * spatial_scale - (aligned ? 0.5 : 0.0);
-  const double extent = high * spatial_scale - low * spatial_scale;
+  const double scaled_low = product(low, spatial_scale);
+  const double start = scaled_low - (aligned ? 0.5 : 0.0);
+  const double extent = product(high, spatial_scale) - scaled_low;
   // Also false for NaN. A finite extent implies a finite start.
   if (!(extent > 0 && extent <= std::numeric_limits<double>::max())) return axis;
   axis.start = start;
@@ -67,10 +81,13 @@ MMBANET_HOST_DEVICE inline Tap tap_at(const Axis& axis, int pixel, int samples) 
 
 // Where RoIUpsample scatters a sampling point: bilinear weights over the sum of their squares.
 MMBANET_HOST_DEVICE inline Splat splat_at(const Axis& axis, int sample, int samples, int pixels) {
-  const double position = axis.start + (sample + 0.5) * (axis.extent / samples);
+  const double position = axis.start + product(sample + 0.5, axis.extent / samples);
   if (!(position > -1 && position < pixels)) return {0, 0, 0};
-  const int low = static_cast<int>(std::floor(position));
-  const double l = position - low;
+  // A point that is on a pixel but for rounding must not count as one that reaches the next pixel.
+  const double nearest = std::floor(position + 0.5);
+  const double snapped = std::fabs(position - nearest) < kOnPixel ? nearest : position;
+  const int low = static_cast<int>(std::floor(snapped));
+  const double l = snapped - low;
   const double h = 1 - l;
   const double norm = h * h + l * l;
   return {low, low >= 0 ? h / norm : 0, low + 1 < pixels ? l / norm : 0};

@@ -1,6 +1,7 @@
 """Generate scenes in COCO's panoptic format: ``python tools/make_scenes.py --out data/scenes``."""
 
 import argparse
+from concurrent.futures import BrokenExecutor
 
 from mmbanet.datasets.scenes import generate_scenes
 
@@ -14,12 +15,14 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=128, help='side in pixels, at least 64')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--workers', type=int, help='processes (default: all cores)')
-    parser.add_argument('--overwrite', action='store_true', help='replace what is in the folder')
+    parser.add_argument('--overwrite', action='store_true', help='replace other scenes there')
     args = vars(parser.parse_args())
     try:
         root = generate_scenes(args.pop('out'), **args)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    except (ValueError, OSError, BrokenExecutor) as error:
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
+    except KeyboardInterrupt:
+        parser.exit(130, f'\n{parser.prog}: interrupted, nothing was kept\n')
     print(f'scenes are in {root}')
 
 

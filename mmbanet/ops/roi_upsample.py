@@ -39,7 +39,8 @@ def roi_upsample(
         aligned: Whether pixel centres are shifted by half a pixel, as in RoIAlign.
         reduction: ``'sum'`` adds up what reaches a pixel. ``'mean'`` divides the sum by the number
             of contributions: of the sampling points, of all RoIs of the image, that reach the pixel
-            with a weight other than 0, which are those less than one pixel away on both axes.
+            with a weight other than 0, which are those less than one pixel away on both axes (a
+            point within 1e-9 of a pixel is on it, so that rounding does not change the number).
 
     Returns:
         Tensor[N, C, H, W]: The map, contiguous, with the dtype and device of ``input``.

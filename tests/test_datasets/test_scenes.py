@@ -1,7 +1,9 @@
 """The generated data set: its format, its truth about depth, and that it can be made again."""
 
 import json
-from collections import Counter
+import runpy
+import sys
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -88,32 +90,64 @@ def test_full_masks_laid_by_depth_give_the_map(scenes):
             assert segment['area'] == len(rows) >= 25
 
 
+def full_masks(annotation: dict) -> list[tuple[str, np.ndarray]]:
+    """(class, full mask) of the things of an image, front to back."""
+    segments = {segment['id']: segment for segment in annotation['segments_info']}
+    ordered = [segments[i] for i in annotation['depth_order']]
+    return [
+        (CATEGORY[s['category_id']]['name'], coco_mask.decode(s['amodal_rle']).astype(bool))
+        for s in ordered
+        if CATEGORY[s['category_id']]['isthing']
+    ]
+
+
+def occluded_pairs(things: list[tuple[str, np.ndarray]]) -> list:
+    """Pairs (front, behind) whose overlap is more than 20% of either (section 4.3 of the paper)."""
+    return [
+        (front, behind)
+        for front, behind in combinations(things, 2)
+        if (front[1] & behind[1]).sum() > 0.2 * min(front[1].sum(), behind[1].sum())
+    ]
+
+
 def test_scenes_hold_what_occlusion_handling_is_about(scenes):
-    """Heavy overlaps, small things on large ones; every class; images without things exist."""
+    """Every class, heavy overlaps, small things inside large ones, an image without things."""
     content, _ = read(scenes)
-    classes, occluded, small_in_front, images_with_pair = Counter(), 0, 0, 0
+    found, empty, small_in_front, inside = set(), 0, 0, 0
+    pairs_of_images = []
     for annotation in content['annotations']:
-        segments = {segment['id']: segment for segment in annotation['segments_info']}
-        names = [CATEGORY[segments[i]['category_id']]['name'] for i in annotation['depth_order']]
-        classes.update(names)
-        things = [
-            (name, coco_mask.decode(segments[i]['amodal_rle']).astype(bool))
-            for name, i in zip(names, annotation['depth_order'])
-            if name in METAINFO['thing_classes']
-        ]
-        pairs = 0
-        for front in range(len(things)):
-            for behind in range(front + 1, len(things)):
-                (name_a, a), (name_b, b) = things[front], things[behind]
-                if (a & b).sum() > 0.2 * min(a.sum(), b.sum()):
-                    pairs += 1
-                    small_in_front += name_a in SMALL_THINGS and name_b not in SMALL_THINGS
-        occluded += pairs
-        images_with_pair += pairs > 0
-    assert set(classes) == set(METAINFO['classes'])
-    assert occluded >= 1.5 * COUNTS['train']
-    assert small_in_front >= 0.3 * occluded
-    assert images_with_pair >= 0.6 * COUNTS['train']
+        things = full_masks(annotation)
+        found |= {CATEGORY[s['category_id']]['name'] for s in annotation['segments_info']}
+        empty += not things
+        pairs = occluded_pairs(things)
+        pairs_of_images.append(len(pairs))
+        for (front, front_mask), (behind, behind_mask) in pairs:
+            if front in SMALL_THINGS and behind not in SMALL_THINGS:
+                small_in_front += 1
+                inside += not (front_mask & ~behind_mask).any()
+    occluded = sum(pairs_of_images)
+    assert found == set(METAINFO['classes'])
+    assert 1 <= empty <= 0.1 * COUNTS['train']
+    assert 2 <= occluded / COUNTS['train'] <= 5
+    assert np.mean(np.array(pairs_of_images) > 0) >= 0.6
+    assert 0.3 <= small_in_front / occluded <= 0.7
+    assert inside >= 0.6 * small_in_front
+
+
+def test_colour_mostly_but_not_always_tells_which_is_in_front(scenes):
+    """Section 3.3: the overlap goes to the thing whose mean RGB is closer, given the full masks."""
+    content, _ = read(scenes)
+    right = []
+    for annotation in content['annotations']:
+        path = scenes / 'train' / annotation['file_name'].replace('.png', '.jpg')
+        image = cv2.imread(str(path)).astype(float)
+        direction = image / np.linalg.norm(image, axis=-1, keepdims=True).clip(1e-6)
+        for (_, front), (_, behind) in occluded_pairs(full_masks(annotation)):
+            means = np.stack([image[front].mean(0), image[behind].mean(0)])
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            similarity = means @ direction[front & behind].mean(0)
+            right.append(similarity[0] > similarity[1])
+    assert 0.85 <= np.mean(right) <= 0.98
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -141,7 +175,7 @@ def test_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatc
         patch.setattr(generate_module, 'annotation_file', interrupt)
         with pytest.raises(KeyboardInterrupt):
             generate_scenes(root, train=2, val=1, size=64, workers=1)
-    assert not root.exists()
+    assert list(tmp_path.iterdir()) == []
     generate_scenes(root, train=2, val=1, size=64, workers=1)
     assert (root / 'scenes.json').is_file()
     assert [path.name for path in tmp_path.iterdir()] == ['scenes']
@@ -160,8 +194,43 @@ def test_what_is_there_is_kept_or_refused(tmp_path):
 
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.tex').write_text('')
-    with pytest.raises(FileExistsError, match='holds no generated scenes'):
-        generate_scenes(tmp_path / 'mine', **make)
+    # A record of something else is no licence either.
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'scenes.json').write_text('{"act": 1}')
+    for name in ('mine', 'other'):
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match='holds no generated scenes'):
+                generate_scenes(tmp_path / name, **make, overwrite=overwrite)
+    assert (tmp_path / 'mine' / 'thesis.tex').exists()
+
+
+def test_link_to_another_disk_stays_a_link(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'scenes').symlink_to(tmp_path / 'disk')
+    for overwrite in (False, True):
+        generate_scenes(tmp_path / 'scenes', train=1, val=1, size=64, overwrite=overwrite)
+        assert (tmp_path / 'scenes').is_symlink()
+        assert (tmp_path / 'disk' / 'scenes.json').is_file()
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    def run(out: Path) -> None:
+        options = ['--train', '2', '--val', '1', '--size', '65', '--workers', '2']
+        monkeypatch.setattr(sys, 'argv', ['make_scenes.py', '--out', str(out), *options])
+        runpy.run_path(
+            str(Path(__file__).parents[2] / 'tools' / 'make_scenes.py'), None, '__main__'
+        )
+
+    root = tmp_path / 'scenes'
+    run(root)
+    assert cv2.imread(str(root / 'val' / '000000000001.jpg')).shape == (65, 65, 3)
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match='2'):
+        # A file stands where a folder would have to be.
+        run(root / 'scenes.json' / 'new')
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('make_scenes.py: error: ')
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def roi_upsample(
         image, x_start, y_start, roi_width, roi_height = box
         for i in range(crop_height):
             for j in range(crop_width):
-                y = y_start + (i + 0.5) * roi_height / crop_height
-                x = x_start + (j + 0.5) * roi_width / crop_width
+                y = _snap(y_start + (i + 0.5) * (roi_height / crop_height))
+                x = _snap(x_start + (j + 0.5) * (roi_width / crop_width))
                 for row, column in _corners(y, x):
                     if not (0 <= row < height and 0 <= column < width):
                         continue
@@ -92,6 +92,11 @@ def _neighbours(pixel, start, bin_size, samples):
         return samples - 1, samples - 1, 0.0
     low = max(i for i in range(samples) if points[i] <= pixel)
     return low, low + 1, (pixel - points[low]) / bin_size
+
+
+def _snap(position):
+    """A point within 1e-9 of a pixel is on it: whether it counts must not hang on rounding."""
+    return round(position) if abs(position - round(position)) < 1e-9 else position
 
 
 def _corners(y, x):

@@ -30,7 +30,7 @@ def random_case(seed, dtype=torch.float32, device='cpu'):
         boxes = boxes.round()  # edges on pixels, and RoIs without extent
     images = torch.randint(0, batch_size, (num_rois, 1), generator=generator)
     rois = torch.cat([images, boxes], dim=1)
-    rois[::4] = rois[integer(0, num_rois - 1)]
+    rois[::4] = rois[integer(0, num_rois - 1)].clone()
     crops = torch.randn(
         num_rois, integer(1, 4), integer(1, 9), integer(1, 9), generator=generator
     )

@@ -1,12 +1,15 @@
 """Generated scenes of layered things on stuff, in COCO's panoptic format.
 
-Beyond the format, for scoring occlusion itself, every annotation of an image has
+Segment ids are unique within an image and are the PNG's R + 256 G + 256² B; ``bbox`` (x, y, w, h)
+and ``area`` are those of the visible pixels; no pixel is void. A thing of which almost nothing
+would be visible is not part of the scene. Beyond the format, for scoring occlusion itself, every
+annotation of an image has
 
 * ``depth_order``: the ids of its segments from front to back, things before stuff;
-* ``segments_info[i]['amodal_rle']``: the segment's full mask, as if nothing were in front of it,
-  as COCO's compressed RLE (``counts`` as ASCII).
+* ``segments_info[i]['amodal_rle']``: the segment's full mask within the image, as if nothing were
+  in front of it, as COCO's compressed RLE (``counts`` as ASCII).
 
-Laying the full masks by ``depth_order`` gives the PNG.
+Laying the full masks by ``depth_order``, the last one first, gives the PNG.
 """
 
 from .classes import CATEGORIES, METAINFO, SMALL_THINGS

@@ -3,10 +3,14 @@
 import json
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -31,10 +35,11 @@ def generate_scenes(
 ) -> Path:
     """Generates a data set in COCO's panoptic layout, unless it is already there.
 
-    ``root`` then holds, for the splits ``train`` and ``val``, ``annotations/panoptic_{split}.json``,
-    ``annotations/panoptic_{split}/*.png`` and ``{split}/*.jpg``, and ``scenes.json``, the record of
-    how it was made. Everything is written to a folder beside ``root`` that is renamed at the end,
-    so that an interrupted run leaves nothing that looks complete.
+    ``root`` then holds, for each ``split`` of ``train`` and ``val``, the annotations in
+    ``annotations/panoptic_{split}.json`` and ``annotations/panoptic_{split}/*.png`` and the images
+    in ``{split}/*.jpg``, and the record of how all was made in ``scenes.json``.
+    Everything is written to a folder beside ``root`` that is renamed at the end, so that an
+    interrupted run leaves nothing that looks complete.
 
     Args:
         root: Folder of the data set.
@@ -43,17 +48,16 @@ def generate_scenes(
         size: Side of the images in pixels, at least 64.
         seed: Non-negative; an image depends on it, its split and its number alone.
         workers: Processes; all cores if not given.
-        overwrite: Replace what is in ``root``.
+        overwrite: Replace other scenes in ``root``; never anything but scenes.
 
     Returns:
         ``root``.
 
     Raises:
         ValueError: A number is out of range.
-        FileExistsError: ``root`` holds something else and ``overwrite`` is not set.
+        FileExistsError: ``root`` holds something else, or other scenes without ``overwrite``.
         OSError: ``root`` cannot be written.
     """
-    root = Path(root)
     for name, value, least in (
         ('train', train, 0),
         ('val', val, 0),
@@ -64,34 +68,73 @@ def generate_scenes(
         if value < least:
             raise ValueError(f'{name} must be at least {least}, got {value}')
     record = dict(version=GENERATOR_VERSION, train=train, val=val, size=size, seed=seed)
-    if not overwrite and _is_there(root, record):
-        return root
-
-    partial_root = root.with_name(f'{root.name}.partial')
-    shutil.rmtree(partial_root, ignore_errors=True)
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        for number, (split, count) in enumerate((('train', train), ('val', val))):
-            _write_split(pool, partial_root, split, [seed, number], count, size)
-    (partial_root / RECORD).write_text(json.dumps(record))
-    shutil.rmtree(root, ignore_errors=True)
-    partial_root.rename(root)
-    return root
-
-
-def _is_there(root: Path, record: dict) -> bool:
-    """Whether ``root`` holds exactly this data set; refuses to touch anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    found = root / RECORD
-    if not found.is_file():
-        raise FileExistsError(f'{root} exists and holds no generated scenes: choose another folder')
-    found = json.loads(found.read_text())
-    if found != record:
+    # A link to a folder elsewhere stays, and what it points to is written.
+    target = Path(root).resolve()
+    found = _read_record(target, record)
+    if found == record and not overwrite:
+        return Path(root)
+    if found is not None and not overwrite:
         raise FileExistsError(
             f'{root} holds other scenes, made with {found}, asked for {record}: choose another '
             'folder or overwrite'
         )
-    return True
+
+    with _partial_folder(target) as folder:
+        with _workers(workers or os.cpu_count()) as pool:
+            for number, (split, count) in enumerate((('train', train), ('val', val))):
+                _write_split(pool, folder, split, [seed, number], count, size)
+        (folder / RECORD).write_text(json.dumps(record))
+        if found is not None:
+            shutil.rmtree(target)
+        folder.rename(target)
+    return Path(root)
+
+
+def _read_record(root: Path, like: dict) -> dict | None:
+    """How the scenes in ``root`` were made, with the keys of ``like``; None if nothing is there.
+
+    Raises:
+        FileExistsError: ``root`` holds something else, which is not ours to replace.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return None
+    try:
+        found = json.loads((root / RECORD).read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.keys() != like.keys():
+        raise FileExistsError(f'{root} exists and holds no generated scenes: choose another folder')
+    return found
+
+
+@contextmanager
+def _partial_folder(root: Path) -> Iterator[Path]:
+    """A new folder beside ``root``, which is gone at the end unless it was renamed."""
+    # The process id keeps two runs for the same data set apart; the later to end fails to rename.
+    folder = root.with_name(f'.{root.name}.partial-{os.getpid()}')
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that stops at once, without its own traces, when interrupted."""
+    pool = ProcessPoolExecutor(count, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole process group; only the parent is to answer it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One thread each: OpenCV's own pool does not survive a fork, and would compete for the cores.
+    cv2.setNumThreads(1)
 
 
 def _write_split(

@@ -18,6 +18,7 @@ class Ground:
 
     @property
     def size(self) -> int:
+        """Side of the image in pixels."""
         return len(self.region)
 
     def span(self, name: str) -> tuple[float, float]:

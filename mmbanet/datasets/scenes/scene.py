@@ -26,6 +26,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
+    """A finished scene."""
+
     image: np.ndarray  # (size, size, 3) uint8 RGB
     layers: tuple[Layer, ...]  # front to back: the things, then the regions of stuff
 

@@ -5,6 +5,7 @@ leaves its direction in RGB alone, which is what section 3.3 of the paper compar
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +16,8 @@ _SUBPIXEL_BITS = 4
 
 
 class Part(NamedTuple):
+    """One polygon of a thing; later parts cover earlier ones."""
+
     polygon: np.ndarray  # (N, 2) x, y in the unit square, y down
     shade: float
 
@@ -32,6 +35,7 @@ class Pose:
 
     @property
     def base(self) -> float:
+        """Y of the lower edge, unrotated."""
         return self.cy + self.h / 2
 
     @property
@@ -95,7 +99,7 @@ def _bus(rng: np.random.Generator) -> tuple[Part, ...]:
     body = [[0.04, 0.0], [0.9, 0.0], [0.98, 0.08], [1, 0.5], [1, 0.86], [0, 0.86], [0, 0.06]]
     n = int(rng.integers(4, 6))
     edges = np.linspace(0.05, 0.95, n + 1)
-    panes = [_box(a + 0.02, 0.12, b - 0.02, 0.42) for a, b in zip(edges[:-1], edges[1:])]
+    panes = [_box(a + 0.02, 0.12, b - 0.02, 0.42) for a, b in pairwise(edges)]
     wheels = [_ellipse(x, 0.87, 0.09, 0.13) for x in (0.22, 0.78)]
     return (
         Part(np.array(body), 1.0),

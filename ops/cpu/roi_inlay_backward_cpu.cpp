@@ -56,7 +56,7 @@ MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, int begin, int end,
     clear(carried.high);
   }
   for (int run = begin; run < end;) {
-    const int next_run = run_end(roi, run, end);
+    const int next_run = roi.run_end(run, end);
     const int row = roi.row(run).low;
     const int row_before = run == roi.row_begin ? row : roi.row(run - 1).low;
     if (row != row_before) {
@@ -100,7 +100,7 @@ void inlay_image_backward(const scalar_t* grad, const std::vector<Roi>& rois, in
   using acc_t = at::opmath_type<scalar_t>;
   const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  const Band<acc_t> band(height, width);
+  const Band band(height, width);
   for (size_t group = 0; group < rois.size(); group += kRoiGroup) {
     const size_t group_end = std::min(group + kRoiGroup, rois.size());
     const auto inlaid = inlay_rois<acc_t>(rois.data() + group, rois.data() + group_end, crop_height,

@@ -56,7 +56,7 @@ MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, 
   acc_t* high = scratch.high.data();
   int expanded = -1;  // row of the crop that `high` holds
   for (int run = begin; run < end;) {
-    const int next_run = run_end(roi, run, end);
+    const int next_run = roi.run_end(run, end);
     const int row = roi.row(run).low;
     if (row == expanded) {
       std::swap(low, high);
@@ -92,7 +92,7 @@ void inlay_image(const scalar_t* input, const std::vector<Roi>& rois, int64_t ch
                                         crop_width, Direction::kToMap);
   const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  const Band<acc_t> band(height, width);
+  const Band band(height, width);
   const int64_t bands = (height + band.rows - 1) / band.rows;
 
   at::parallel_for(0, channels * bands, 1, [&](int64_t task_begin, int64_t task_end) {

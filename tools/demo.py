@@ -5,6 +5,7 @@ again. The pictures show the validation images on which the two ways differ most
 """
 
 import time
+import warnings
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
+from panopticapi.evaluation import VOID
 from panopticapi.utils import rgb2id
 
 from mmbanet.datasets.scenes import generate_scenes
@@ -36,7 +38,10 @@ class PanopticMaps(Hook):
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Collects one batch."""
         for sample in outputs:
-            self.maps[sample.img_path] = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().copy()
+            panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().copy()
+            # mmdet's metric, which has seen the map before, writes its own number for void into it.
+            panoptic[panoptic == VOID] = -1
+            self.maps[sample.img_path] = panoptic
 
 
 class Progress(Hook):
@@ -73,6 +78,8 @@ def main() -> None:
         '--images', type=int, nargs=2, default=(1000, 200), metavar=('TRAIN', 'VAL')
     )
     args = parser.parse_args()
+    # Of other packages, about what a user of the demo cannot change.
+    warnings.filterwarnings('ignore', module=r'(mm|torch)')
     cfg = load_config(args)
     cfg.log_level = 'WARNING'
 

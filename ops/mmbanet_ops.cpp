@@ -23,15 +23,14 @@ void check_features(const Tensor& features, const char* name, const char* shape)
   TORCH_CHECK_VALUE(features.dim() == 4, name, " must have shape ", shape, ", got ",
                     features.sizes());
   const auto dtype = features.scalar_type();
-  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
-                       dtype == at::kBFloat16,
-                   name, " must be float64, float32, float16 or bfloat16, got ", dtype);
+  TORCH_CHECK_TYPE(
+      dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
+      name, " must be float64, float32, float16 or bfloat16, got ", dtype);
 }
 
 void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
   TORCH_CHECK_VALUE(rois.dim() == 2 && rois.size(1) == 5,
-                    "rois must have shape (K, 5): image index, x1, y1, x2, y2; got ",
-                    rois.sizes());
+                    "rois must have shape (K, 5): image index, x1, y1, x2, y2; got ", rois.sizes());
   TORCH_CHECK_TYPE(rois.scalar_type() == at::kFloat || rois.scalar_type() == at::kDouble,
                    "rois must be float32 or float64, since halves cannot hold image coordinates "
                    "(convert with rois.float()); got ",
@@ -59,8 +58,8 @@ void check_forward(const Tensor& input, const Tensor& rois, int64_t batch_size, 
   check_spatial_scale(spatial_scale);
 }
 
-void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
-                    int64_t crop_width, double spatial_scale) {
+void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height, int64_t crop_width,
+                    double spatial_scale) {
   check_features(grad, "grad", "(N, C, H, W)");
   check_rois(rois, grad, "grad");
   check_side(grad.size(2), "grad's height", 0);
@@ -133,12 +132,12 @@ TORCH_LIBRARY(mmbanet, m) {
 }
 
 // The same functions for both keys: mmcv's registry tells the devices apart.
-#define MMBANET_REGISTER(key)                                   \
-  TORCH_LIBRARY_IMPL(mmbanet, key, m) {                         \
-    m.impl("roi_inlay", &roi_inlay);                            \
-    m.impl("roi_inlay_backward", &roi_inlay_backward);          \
-    m.impl("roi_upsample", &roi_upsample);                      \
-    m.impl("roi_upsample_backward", &roi_upsample_backward);    \
+#define MMBANET_REGISTER(key)                                \
+  TORCH_LIBRARY_IMPL(mmbanet, key, m) {                      \
+    m.impl("roi_inlay", &roi_inlay);                         \
+    m.impl("roi_inlay_backward", &roi_inlay_backward);       \
+    m.impl("roi_upsample", &roi_upsample);                   \
+    m.impl("roi_upsample_backward", &roi_upsample_backward); \
   }
 MMBANET_REGISTER(CPU)
 MMBANET_REGISTER(CUDA)

@@ -40,8 +40,8 @@ struct Splat {
 // Distance in pixels up to which RoIUpsample takes a sampling point to be on a pixel.
 constexpr double kOnPixel = 1e-9;
 
-// A product that the compiler does not fuse with an addition: a RoI's edge that is on a pixel has to
-// be on it on every device.
+// A product that the compiler does not fuse with an addition: a RoI's edge that is on a pixel has
+// to be on it on every device.
 MMBANET_HOST_DEVICE inline double product(double a, double b) {
 #if defined(__CUDA_ARCH__)
   return __dmul_rn(a, b);

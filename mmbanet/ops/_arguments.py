@@ -1,7 +1,7 @@
 """Checks of arguments that the compiled operators cannot make: they only see tensors and numbers.
 
-Shapes, dtypes, devices and ranges are checked by the operators themselves (``ops/mmbanet_ops.cpp``),
-which raise ``ValueError`` and ``TypeError`` too.
+Shapes, dtypes, devices and ranges are checked by the operators themselves
+(``ops/mmbanet_ops.cpp``), which raise ``ValueError`` and ``TypeError`` too.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 
-def check_arguments(input: Any, rois: Any, batch_size: Any, spatial_scale: Any, aligned: Any) -> None:
+def check_arguments(
+    input: Any, rois: Any, batch_size: Any, spatial_scale: Any, aligned: Any
+) -> None:
     """Raises TypeError naming the first argument that has the wrong type."""
     for name, value in (('input', input), ('rois', rois)):
         if not isinstance(value, torch.Tensor):

@@ -1,8 +1,8 @@
 """Fake-tensor and autograd registrations of the compiled operators.
 
 An operator is linear in its first argument, so its derivative is its transpose, which is an
-operator of its own (``*_backward``), and the derivative of that is the operator itself: gradients of
-any order come from these two. RoIs have no gradient.
+operator of its own (``*_backward``), and the derivative of that is the operator itself: gradients
+of any order come from these two. RoIs have no gradient.
 
 Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W).
 """
@@ -13,8 +13,8 @@ import torch
 def _register(name: str) -> None:
     """Registers ``mmbanet::<name>`` and ``mmbanet::<name>_backward``.
 
-    Both take (features, rois, sizes..., spatial_scale, aligned, ...): the forward operator's sizes are
-    N, H, W, the backward one's h, w. What follows the sizes is passed from one to the other.
+    Both take (features, rois, sizes..., spatial_scale, aligned, ...): the forward operator's sizes
+    are N, H, W, the backward one's h, w. What follows the sizes is passed from one to the other.
     """
     forward = getattr(torch.ops.mmbanet, name)
     backward = getattr(torch.ops.mmbanet, f'{name}_backward')
@@ -55,7 +55,9 @@ def _register(name: str) -> None:
 
 
 def _check_fake(features, rois) -> None:
-    torch._check(features.dim() == 4, lambda: f'features must be 4-dimensional, got {features.shape}')
+    torch._check(
+        features.dim() == 4, lambda: f'features must be 4-dimensional, got {features.shape}'
+    )
     torch._check(rois.dim() == 2, lambda: f'rois must have shape (K, 5), got {rois.shape}')
     torch._check(rois.shape[1] == 5, lambda: f'rois must have shape (K, 5), got {rois.shape}')
 

@@ -1,7 +1,5 @@
 """RoIInlay, section 3.2 of the BANet paper: RoIAlign undone."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +42,8 @@ def roi_inlay(
         Tensor[N, C, H, W]: The map, contiguous, with the dtype and device of ``input``.
 
     Raises:
-        ValueError: If an argument has the wrong shape or range; on the CPU also if an image index is
-            outside [0, batch_size). On CUDA such a RoI is skipped.
+        ValueError: If an argument has the wrong shape or range; on the CPU also if an image index
+            is outside [0, batch_size). On CUDA such a RoI is skipped.
         TypeError: If an argument has the wrong type or dtype.
         ImportError: If the compiled operators are not built.
     """
@@ -68,7 +66,7 @@ class RoIInlay(nn.Module):
 
     def __init__(
         self,
-        output_size: Optional[tuple[int, int]] = None,
+        output_size: tuple[int, int] | None = None,
         spatial_scale: float = 1.0,
         aligned: bool = True,
     ) -> None:
@@ -83,7 +81,7 @@ class RoIInlay(nn.Module):
         input: Tensor,
         rois: Tensor,
         batch_size: int,
-        output_size: Optional[tuple[int, int]] = None,
+        output_size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Map (N, C, H, W) of crops (K, C, h, w); ``output_size`` defaults to the module's."""
         output_size = self.output_size if output_size is None else output_size

@@ -1,7 +1,5 @@
 """RoIUpsample and Avg RoIUpsample, appendix A of the BANet paper: the rivals of RoIInlay."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +20,11 @@ def roi_upsample(
 ) -> Tensor:
     """Scatters every sampling point of the crops to its four nearest pixels of an empty map.
 
-    A sampling point at distances (ly, lx) below and right of a pixel, and (hy, hx) = (1 - ly, 1 - lx)
-    from the opposite one, adds its value to the four pixels around it with their bilinear weights,
-    divided by (hx² + lx²)(hy² + ly²). Pixels outside the map are dropped. Where a RoI is larger than
-    its crop, pixels between the sampling points get nothing: it leaves holes (figure 7).
+    A sampling point at distances (ly, lx) below and right of a pixel, and (hy, hx) =
+    (1 - ly, 1 - lx) from the opposite one, adds its value to the four pixels around it with their
+    bilinear weights, divided by (hx² + lx²)(hy² + ly²). Pixels outside the map are dropped. Where a
+    RoI is larger than its crop, pixels between the sampling points get nothing: it leaves holes
+    (figure 7).
 
     Differentiable any number of times with respect to ``input``. Bitwise deterministic on the CPU;
     on CUDA the forward pass sums with atomics and is not.
@@ -75,7 +74,7 @@ class RoIUpsample(nn.Module):
 
     def __init__(
         self,
-        output_size: Optional[tuple[int, int]] = None,
+        output_size: tuple[int, int] | None = None,
         spatial_scale: float = 1.0,
         aligned: bool = True,
         reduction: str = 'sum',
@@ -93,7 +92,7 @@ class RoIUpsample(nn.Module):
         input: Tensor,
         rois: Tensor,
         batch_size: int,
-        output_size: Optional[tuple[int, int]] = None,
+        output_size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Map (N, C, H, W) of crops (K, C, h, w); ``output_size`` defaults to the module's."""
         output_size = self.output_size if output_size is None else output_size

@@ -1,5 +1,5 @@
-// What RoIInlay's forward and backward pass on the CPU share: a RoI's weights on both axes, and how a
-// map is divided.
+// What RoIInlay's forward and backward pass on the CPU share: a RoI's weights on both axes, and how
+// a map is divided.
 #pragma once
 
 #include <algorithm>
@@ -65,12 +65,13 @@ struct InlaidRoi {
 
   int64_t index;  // row of `rois`
   int row_begin, row_end;
-  int column_begin, column_end;     // column_begin is aligned, so that bands are read in whole Lanes
+  int column_begin, column_end;  // column_begin is aligned, so that bands are read in whole Lanes
   std::vector<RowTap<acc_t>> rows;  // of row_begin .. row_end - 1
-  BandedMatrix<acc_t> columns;      // sampling points to pixels from column_begin on, or the reverse
+  BandedMatrix<acc_t> columns;  // sampling points to pixels from column_begin on, or the reverse
 
  private:
-  std::vector<MatrixEntry> column_entries(const Axis& x, int crop_width, Direction direction) const {
+  std::vector<MatrixEntry> column_entries(const Axis& x, int crop_width,
+                                          Direction direction) const {
     std::vector<MatrixEntry> entries;
     for (int q = x.begin; q < x.end; ++q) {
       const Tap tap = tap_at(x, q, crop_width);

@@ -1,4 +1,5 @@
-// RoIInlay on the CPU, backward: the transpose of the forward pass, gathered by the sampling points.
+// RoIInlay on the CPU, backward: the transpose of the forward pass, gathered by the sampling
+// points.
 //
 // Work is split over channels, so every element has one writer.
 #include <ATen/ATen.h>
@@ -34,15 +35,17 @@ struct Carried {
   acc_t* high;
 };
 
-// Gathers a RoI's pixels in rows begin .. end - 1 of the band. Rows first: pixels between two rows of
-// sampling points are summed into both; a complete row goes through the transposed column matrix.
+// Gathers a RoI's pixels in rows begin .. end - 1 of the band. Rows first: pixels between two rows
+// of sampling points are summed into both; a complete row goes through the transposed column
+// matrix.
 template <typename scalar_t, typename acc_t>
 MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, int begin, int end, int band_begin,
                                 int64_t stride, int crop_height, int crop_width,
                                 Carried<acc_t>& carried, scalar_t* grad_crop,
                                 BackwardScratch<acc_t>& scratch) {
   const int64_t size = round_up(roi.column_end - roi.column_begin, kLanes);
-  const auto clear = [&](acc_t* row) MMBANET_INLINE_LAMBDA { std::fill(row, row + size, acc_t(0)); };
+  const auto clear = [&](acc_t* row)
+                         MMBANET_INLINE_LAMBDA { std::fill(row, row + size, acc_t(0)); };
   const auto finish = [&](int64_t row, const acc_t* from) MMBANET_INLINE_LAMBDA {
     acc_t* const crop_row = scratch.crop_row.data();
     all_finite(from, size) ? roi.columns.multiply(from, crop_row)
@@ -144,8 +147,7 @@ void inlay_image_backward(const scalar_t* grad, const std::vector<Roi>& rois, in
 Tensor roi_inlay_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t crop_height,
                               int64_t crop_width, double spatial_scale, bool aligned) {
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
-  const auto images =
-      list_rois(rois, grad.size(0), height, width, spatial_scale, aligned);
+  const auto images = list_rois(rois, grad.size(0), height, width, spatial_scale, aligned);
   Tensor grad_input =
       empty_on_huge_pages({rois.size(0), channels, crop_height, crop_width}, grad.options());
   grad_input.zero_();
@@ -153,9 +155,9 @@ Tensor roi_inlay_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t cr
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_inlay_backward", [&] {
         for (int64_t n = 0; n < grad.size(0); ++n) {
-          inlay_image_backward<scalar_t>(
-              grad.data_ptr<scalar_t>() + n * channels * height * width, images[n], channels,
-              height, width, crop_height, crop_width, grad_input.data_ptr<scalar_t>());
+          inlay_image_backward<scalar_t>(grad.data_ptr<scalar_t>() + n * channels * height * width,
+                                         images[n], channels, height, width, crop_height,
+                                         crop_width, grad_input.data_ptr<scalar_t>());
         }
       });
   return grad_input;

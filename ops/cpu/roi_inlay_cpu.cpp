@@ -1,8 +1,8 @@
 // RoIInlay on the CPU, forward (section 3.2 of the paper).
 //
-// The interpolation is separable. Work is split over parts of the map (image, channel, band of rows)
-// and not over RoIs, so every element has one writer and the result does not depend on the number of
-// threads.
+// The interpolation is separable. Work is split over parts of the map (image, channel, band of
+// rows) and not over RoIs, so every element has one writer and the result does not depend on the
+// number of threads.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
@@ -36,7 +36,8 @@ struct ForwardScratch {
   AlignedVector<acc_t> band, crop, low, high;
 };
 
-// Adds a RoI's pixels in rows begin .. end - 1 of the map to the band, whose first row is band_begin.
+// Adds a RoI's pixels in rows begin .. end - 1 of the map to the band, whose first row is
+// band_begin.
 template <typename scalar_t, typename acc_t>
 MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, int crop_height,
                              int crop_width, int begin, int end, int band_begin, int64_t stride,
@@ -127,19 +128,17 @@ void inlay_image(const scalar_t* input, const std::vector<Roi>& rois, int64_t ch
 
 Tensor roi_inlay_cpu(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                      int64_t width, double spatial_scale, bool aligned) {
-  const auto images =
-      list_rois(rois, batch_size, height, width, spatial_scale, aligned, &input);
+  const auto images = list_rois(rois, batch_size, height, width, spatial_scale, aligned, &input);
   const int64_t channels = input.size(1);
   Tensor output = empty_on_huge_pages({batch_size, channels, height, width}, input.options());
   if (output.numel() == 0) return output;
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
-        for (int64_t n = 0; n < batch_size; ++n) {
-          inlay_image<scalar_t>(input.data_ptr<scalar_t>(), images[n], channels, input.size(2),
-                                input.size(3), height, width,
-                                output.data_ptr<scalar_t>() + n * channels * height * width);
-        }
-      });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
+    for (int64_t n = 0; n < batch_size; ++n) {
+      inlay_image<scalar_t>(input.data_ptr<scalar_t>(), images[n], channels, input.size(2),
+                            input.size(3), height, width,
+                            output.data_ptr<scalar_t>() + n * channels * height * width);
+    }
+  });
   return output;
 }
 

@@ -32,8 +32,8 @@ std::vector<SplatWeights<acc_t>> splat_axis(const Axis& axis, int samples, int p
   std::vector<SplatWeights<acc_t>> splats;
   for (int i = 0; i < samples; ++i) {
     const Splat splat = splat_at(axis, i, samples, pixels);
-    splats.push_back({splat.low, static_cast<acc_t>(splat.weight_low),
-                      static_cast<acc_t>(splat.weight_high)});
+    splats.push_back(
+        {splat.low, static_cast<acc_t>(splat.weight_low), static_cast<acc_t>(splat.weight_high)});
   }
   return splats;
 }
@@ -75,8 +75,8 @@ MMBANET_INLINE void for_each_contribution(const SplattedRoi<acc_t>& roi, int64_t
 
 // 1 / (number of contributions to the pixel), 1 where there is none or if the reduction is the sum.
 template <typename acc_t>
-std::vector<acc_t> inverse_contributions(const std::vector<SplattedRoi<acc_t>>& rois, int64_t height,
-                                         int64_t width, bool mean) {
+std::vector<acc_t> inverse_contributions(const std::vector<SplattedRoi<acc_t>>& rois,
+                                         int64_t height, int64_t width, bool mean) {
   std::vector<acc_t> inverse(height * width, 1);
   if (!mean) return inverse;
   std::vector<int32_t> counts(height * width);
@@ -152,8 +152,8 @@ Tensor roi_upsample_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t
                 for_each_contribution(roi, width, [&](int64_t point, int64_t pixel, acc_t weight) {
                   sums[point] += weight * inverse[pixel] * static_cast<acc_t>(from[pixel]);
                 });
-                scalar_t* const to = grad_input.data_ptr<scalar_t>() +
-                                     (roi.index * channels + channel) * crop_plane;
+                scalar_t* const to =
+                    grad_input.data_ptr<scalar_t>() + (roi.index * channels + channel) * crop_plane;
                 for (int64_t i = 0; i < crop_plane; ++i) to[i] = static_cast<scalar_t>(sums[i]);
               }
             }

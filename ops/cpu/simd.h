@@ -1,8 +1,8 @@
 // Runs a piece of code compiled for the best vector instructions of the machine.
 //
-// A wheel has to run everywhere, so it is compiled for the baseline; GCC and Clang can compile single
-// functions for more. Everything the body calls in its hot loops must be MMBANET_INLINE, since a
-// function that is not inlined keeps the baseline's instructions.
+// A wheel has to run everywhere, so it is compiled for the baseline; GCC and Clang can compile
+// single functions for more. Everything the body calls in its hot loops must be MMBANET_INLINE,
+// since a function that is not inlined keeps the baseline's instructions.
 #pragma once
 
 #include <cstddef>
@@ -84,7 +84,9 @@ MMBANET_INLINE bool all_finite(const T* values, int64_t size) {
   return zero == 0;
 }
 
-inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+inline int round_up(int value, int multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 // Vectors of more than 16 bytes that straddle cache lines cost twice.
 template <typename T>

@@ -33,8 +33,8 @@ __device__ inline bool precedes(const double* rois, int64_t a, int64_t b) {
   return a < b;
 }
 
-// One thread per RoI. The prepared RoIs are sorted by value, so that sums over them do not depend on
-// the order in which the caller listed them (RoIs of one and the same box keep theirs).
+// One thread per RoI. The prepared RoIs are sorted by value, so that sums over them do not depend
+// on the order in which the caller listed them (RoIs of one and the same box keep theirs).
 static __global__ void prepare_rois_kernel(const double* rois, int64_t num_rois, int64_t batch_size,
                                            int height, int width, double spatial_scale,
                                            bool aligned, DeviceRoi* prepared) {

@@ -20,13 +20,12 @@ Tensor roi_inlay_cuda(const Tensor& input, const Tensor& rois, int64_t batch_siz
   const int64_t blocks = (width + kTileWidth - 1) / kTileWidth *
                          ((height + kTileHeight - 1) / kTileHeight) *
                          ((channels + kTileChannels - 1) / kTileChannels) * batch_size;
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
-        roi_inlay_kernel<scalar_t, at::opmath_type<scalar_t>>
-            <<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-                input.data_ptr<scalar_t>(), device_rois(prepared), num_rois, batch_size, channels,
-                input.size(2), input.size(3), height, width, output.data_ptr<scalar_t>());
-      });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
+    roi_inlay_kernel<scalar_t, at::opmath_type<scalar_t>>
+        <<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+            input.data_ptr<scalar_t>(), device_rois(prepared), num_rois, batch_size, channels,
+            input.size(2), input.size(3), height, width, output.data_ptr<scalar_t>());
+  });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return output;
 }
@@ -50,17 +49,15 @@ Tensor roi_inlay_backward_cuda(const Tensor& grad, const Tensor& rois, int64_t c
         const Tensor inverse =
             at::empty({batch_size, height, width},
                       grad.options().dtype(c10::CppTypeToScalarType<acc_t>::value));
-        inverse_counts_kernel<acc_t>
-            <<<grid_for_threads(inverse.numel()), kThreads, 0, stream>>>(
-                device_rois(prepared), num_rois, batch_size, height, width,
-                inverse.data_ptr<acc_t>());
+        inverse_counts_kernel<acc_t><<<grid_for_threads(inverse.numel()), kThreads, 0, stream>>>(
+            device_rois(prepared), num_rois, batch_size, height, width, inverse.data_ptr<acc_t>());
         C10_CUDA_KERNEL_LAUNCH_CHECK();
         const int64_t groups = (channels + kPointChannels - 1) / kPointChannels;
         roi_inlay_backward_kernel<scalar_t, acc_t>
             <<<grid_for_threads(num_rois * groups * crop_height * crop_width), kThreads, 0,
                stream>>>(grad.data_ptr<scalar_t>(), inverse.data_ptr<acc_t>(),
-                         device_rois(prepared), num_rois, channels, crop_height, crop_width,
-                         height, width, grad_input.data_ptr<scalar_t>());
+                         device_rois(prepared), num_rois, channels, crop_height, crop_width, height,
+                         width, grad_input.data_ptr<scalar_t>());
         C10_CUDA_KERNEL_LAUNCH_CHECK();
       });
   return grad_input;

@@ -29,7 +29,8 @@ __device__ DeviceTap<acc_t> device_tap(const Axis& axis, int pixel, int samples)
   return {tap.low, acc_t(tap.fraction)};
 }
 
-// The RoIs among first .. first + kThreads - 1 that touch the tile, in order. Called by all threads.
+// The RoIs among first .. first + kThreads - 1 that touch the tile, in order. Called by all
+// threads.
 __device__ inline int list_tile_rois(const DeviceRoi* rois, int64_t num_rois, int64_t first,
                                      int64_t image, int tile_y, int tile_x, int64_t* listed) {
   __shared__ unsigned warp_hits[kThreads / 32];
@@ -122,8 +123,7 @@ __global__ void __launch_bounds__(kThreads)
     const int p = tile_y + thread_y, q = tile_x + thread_x;
     if (p >= height || q >= width) continue;
     const acc_t factor = acc_t(1) / acc_t(max(covering, 1));
-    scalar_t* to =
-        output + ((image * channels + first_channel) * height + p) * int64_t(width) + q;
+    scalar_t* to = output + ((image * channels + first_channel) * height + p) * int64_t(width) + q;
     // Unrolled, since an array with variable indices would not be kept in registers.
 #pragma unroll
     for (int c = 0; c < kTileChannels; ++c, to += int64_t(height) * width) {
@@ -179,8 +179,7 @@ __device__ Reach<acc_t> reach_of(const Axis& axis, int sample, int samples) {
   if (sample + 1 < samples && last < axis.end) {
     reach.end = last > reach.begin ? int(last) + 1 : reach.begin;
   }
-  reach.base =
-      acc_t((reach.begin - axis.start) / axis.extent * samples - 0.5 - sample);
+  reach.base = acc_t((reach.begin - axis.start) / axis.extent * samples - 0.5 - sample);
   // A RoI of less than one pixel covers at most one, so there is no step to take.
   reach.step = axis.extent >= 1 ? acc_t(samples / axis.extent) : acc_t(0);
   reach.low = acc_t(-sample);
@@ -192,8 +191,7 @@ __device__ Reach<acc_t> reach_of(const Axis& axis, int sample, int samples) {
 // kPointChannels channels.
 template <typename scalar_t, typename acc_t>
 __global__ void __launch_bounds__(kThreads)
-    roi_inlay_backward_kernel(const scalar_t* __restrict__ grad,
-                              const acc_t* __restrict__ inverse,
+    roi_inlay_backward_kernel(const scalar_t* __restrict__ grad, const acc_t* __restrict__ inverse,
                               const DeviceRoi* __restrict__ rois, int64_t num_rois,
                               int64_t channels, int crop_height, int crop_width, int height,
                               int width, scalar_t* __restrict__ grad_input) {

@@ -11,13 +11,12 @@ namespace mmbanet {
 namespace {
 
 Tensor count_contributions(const Tensor& prepared, int64_t num_rois, int64_t batch_size,
-                           int64_t crop_height, int64_t crop_width, int64_t height,
-                           int64_t width) {
+                           int64_t crop_height, int64_t crop_width, int64_t height, int64_t width) {
   Tensor counts = at::zeros({batch_size, height, width}, prepared.options().dtype(at::kInt));
   count_contributions_kernel<<<grid_for_threads(num_rois * crop_height * crop_width), kThreads, 0,
-                               c10::cuda::getCurrentCUDAStream()>>>(
-      device_rois(prepared), num_rois, crop_height, crop_width, height, width,
-      counts.data_ptr<int>());
+                               c10::cuda::getCurrentCUDAStream()>>>(device_rois(prepared), num_rois,
+                                                                    crop_height, crop_width, height,
+                                                                    width, counts.data_ptr<int>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return counts;
 }
@@ -43,8 +42,8 @@ Tensor roi_upsample_cuda(const Tensor& input, const Tensor& rois, int64_t batch_
       });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   if (mean) {
-    const Tensor counts = count_contributions(prepared, num_rois, batch_size, crop_height,
-                                              crop_width, height, width);
+    const Tensor counts =
+        count_contributions(prepared, num_rois, batch_size, crop_height, crop_width, height, width);
     sums.div_(counts.clamp_min(1).unsqueeze(1));
   }
   return sums.to(input.scalar_type());
@@ -65,8 +64,8 @@ Tensor roi_upsample_backward_cuda(const Tensor& grad, const Tensor& rois, int64_
   const Tensor prepared = prepare_rois(rois, batch_size, height, width, spatial_scale, aligned);
   Tensor counts;
   if (mean) {
-    counts = count_contributions(prepared, num_rois, batch_size, crop_height, crop_width, height,
-                                 width);
+    counts =
+        count_contributions(prepared, num_rois, batch_size, crop_height, crop_width, height, width);
   }
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_upsample_backward", [&] {

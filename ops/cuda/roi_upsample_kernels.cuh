@@ -37,9 +37,8 @@ __device__ void for_each_contribution(const Scatter& scatter, int width, const V
 
 // counts (N, H, W), zeroed: contributions to each pixel. Integers, so their order does not matter.
 static __global__ void count_contributions_kernel(const DeviceRoi* __restrict__ rois,
-                                                  int64_t num_rois, int crop_height,
-                                                  int crop_width, int height, int width,
-                                                  int* __restrict__ counts) {
+                                                  int64_t num_rois, int crop_height, int crop_width,
+                                                  int height, int width, int* __restrict__ counts) {
   const int64_t crop_plane = int64_t(crop_height) * crop_width;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < num_rois * crop_plane;
        i += int64_t(gridDim.x) * blockDim.x) {

@@ -1,6 +1,6 @@
-"""The operators pixel by pixel in float64, written from the paper and DESIGN-level definitions.
+"""The operators pixel by pixel in float64, written from the definitions in the paper.
 
-Deliberately naive and independent of the kernels: one loop per image, RoI, pixel and sampling point.
+Deliberately naive and independent of the kernels: loops over RoIs, pixels and sampling points.
 
 Shapes: input (K, C, h, w), rois (K, 5), output (N, C, H, W); all numpy arrays.
 """

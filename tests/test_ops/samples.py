@@ -8,8 +8,8 @@ SCALES = (1.0, 0.5, 0.25, 0.3)
 def random_case(seed, dtype=torch.float32, device='cpu'):
     """Keyword arguments of an operator: 1 to 20 RoIs of every kind on maps of up to 24 x 24.
 
-    Sizes go from a fraction of a pixel to many times the map, positions from outside to outside, and
-    every fourth RoI repeats another one, so that many overlap.
+    Sizes go from a fraction of a pixel to many times the map, positions from outside to outside,
+    and every fourth RoI repeats another one, so that many overlap.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -31,9 +31,7 @@ def random_case(seed, dtype=torch.float32, device='cpu'):
     images = torch.randint(0, batch_size, (num_rois, 1), generator=generator)
     rois = torch.cat([images, boxes], dim=1)
     rois[::4] = rois[integer(0, num_rois - 1)].clone()
-    crops = torch.randn(
-        num_rois, integer(1, 4), integer(1, 9), integer(1, 9), generator=generator
-    )
+    crops = torch.randn(num_rois, integer(1, 4), integer(1, 9), integer(1, 9), generator=generator)
     return {
         'input': crops.to(device, dtype),
         'rois': rois.to(device, torch.float64 if dtype == torch.float64 else torch.float32),
@@ -45,7 +43,7 @@ def random_case(seed, dtype=torch.float32, device='cpu'):
 
 
 def small_case(dtype=torch.float64, device='cpu'):
-    """Two images, RoIs that overlap, stick out, are tiny or cover nothing; quick enough to gradcheck."""
+    """Two images; RoIs that overlap, stick out, are tiny or cover nothing. Fit for gradcheck."""
     generator = torch.Generator().manual_seed(0)
     rois = torch.tensor(
         [

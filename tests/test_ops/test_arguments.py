@@ -12,7 +12,7 @@ from .samples import small_case
 
 
 @pytest.mark.parametrize(
-    'changed, error, message',
+    ('changed', 'error', 'message'),
     [
         ({'input': [1.0]}, TypeError, 'input must be a torch.Tensor, got list'),
         ({'rois': None}, TypeError, 'rois must be a torch.Tensor, got NoneType'),

@@ -1,8 +1,8 @@
 // Just enough of CUDA to run a kernel on the CPU, so that kernels can be tested without a GPU.
 //
-// Blocks run one after the other. The threads of a block are coroutines that take turns at barriers,
-// so shared memory and block-wide communication work as on the device; races do not show up, but a
-// barrier that not all threads of the block reach does (std::logic_error).
+// Blocks run one after the other. The threads of a block are coroutines that take turns at
+// barriers, so shared memory and block-wide communication work as on the device; races do not show
+// up, but a barrier that not all threads of the block reach does (std::logic_error).
 #pragma once
 
 #include <ucontext.h>

@@ -24,8 +24,7 @@ extern "C" {
 void roi_inlay(const float* input, const double* rois, int64_t num_rois, int64_t batch_size,
                int64_t channels, int crop_height, int crop_width, int height, int width,
                double spatial_scale, bool aligned, float* output) {
-  const auto prepared =
-      prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
+  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
   cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::roi_inlay_kernel<float, float>, input,
                        prepared.data(), num_rois, batch_size, channels, crop_height, crop_width,
                        height, width, output);
@@ -34,8 +33,7 @@ void roi_inlay(const float* input, const double* rois, int64_t num_rois, int64_t
 void roi_inlay_backward(const float* grad, const double* rois, int64_t num_rois, int64_t batch_size,
                         int64_t channels, int crop_height, int crop_width, int height, int width,
                         double spatial_scale, bool aligned, float* grad_input) {
-  const auto prepared =
-      prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
+  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
   std::vector<float> inverse(batch_size * height * width);
   cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::inverse_counts_kernel<float>,
                        prepared.data(), num_rois, batch_size, height, width, inverse.data());
@@ -48,8 +46,7 @@ void roi_inlay_backward(const float* grad, const double* rois, int64_t num_rois,
 void roi_upsample(const float* input, const double* rois, int64_t num_rois, int64_t batch_size,
                   int64_t channels, int crop_height, int crop_width, int height, int width,
                   double spatial_scale, bool aligned, float* sums, int* counts) {
-  const auto prepared =
-      prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
+  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
   cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::roi_upsample_kernel<float, float>, input,
                        prepared.data(), num_rois, channels, crop_height, crop_width, height, width,
                        sums);
@@ -62,11 +59,9 @@ void roi_upsample_backward(const float* grad, const double* rois, int64_t num_ro
                            int64_t batch_size, int64_t channels, int crop_height, int crop_width,
                            int height, int width, double spatial_scale, bool aligned,
                            float* grad_input, int* counts) {
-  const auto prepared =
-      prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads,
-                       mmbanet::roi_upsample_backward_kernel<float, float>, grad, counts,
-                       prepared.data(), num_rois, channels, crop_height, crop_width, height, width,
-                       grad_input);
+  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
+  cuda_on_host::launch(
+      kGrid, mmbanet::kThreads, mmbanet::roi_upsample_backward_kernel<float, float>, grad, counts,
+      prepared.data(), num_rois, channels, crop_height, crop_width, height, width, grad_input);
 }
 }

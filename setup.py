@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 REMEDY = (
     'Install it first and build without isolation, so that the build sees it:\n'
     '    pip install torch\n'
-    '    pip install --no-build-isolation onedl-mmcv  # or: mmcv\n'
+    '    pip install --no-build-isolation onedl-mmcv  # or: "mmcv>=2.1,<2.2"\n'
     '    pip install --no-build-isolation mmbanet  # or, in a checkout: -e .'
 )
 

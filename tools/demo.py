@@ -10,10 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmdet.structures import INSTANCE_OFFSET
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import find_latest_checkpoint
 from panopticapi.evaluation import VOID
 from panopticapi.utils import rgb2id
 
@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[1]
 RULES = {'heuristic': 'score', 'occlusion-aware': 'appearance'}
 SUBSETS = ('', '_th', '_st')  # all classes, things, stuff, as the metric names them
 ROWS_PER_PICTURE, PICTURES = 4, 2
-INSTANCE_OFFSET = 1000
 
 
 class PanopticMaps(Hook):
@@ -119,7 +118,7 @@ def train(cfg: Config) -> str:
     """Trains, or goes on where an earlier run stopped.
 
     Returns:
-        The last checkpoint's path.
+        The final checkpoint's path.
     """
     cfg = cfg.copy()
     final = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
@@ -132,7 +131,7 @@ def train(cfg: Config) -> str:
         runner.train()
     else:
         print(f'  {final} is there; delete {cfg.work_dir} to train again')
-    return find_latest_checkpoint(cfg.work_dir)
+    return str(final)
 
 
 def evaluate(cfg: Config, checkpoint: str, rule: str) -> tuple[dict, dict[str, np.ndarray]]:
@@ -183,7 +182,7 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
 def ground_truth(info: dict) -> np.ndarray:
     """Annotated panoptic map (H, W) in mmdet's encoding."""
     ids = rgb2id(cv2.imread(info['seg_map_path'])[:, :, ::-1])
-    segments = np.zeros(ids.shape, dtype=np.int64)
+    segments = np.full(ids.shape, -1, dtype=np.int64)
     for number, segment in enumerate(info['segments_info'], start=1):
         instance = number * INSTANCE_OFFSET if segment['is_thing'] else 0
         segments[ids == segment['id']] = segment['category'] + instance

@@ -11,7 +11,6 @@ def main() -> None:
     """Parses the arguments and runs MMEngine's test loop."""
     parser = argument_parser(description=__doc__)
     parser.add_argument('checkpoint', help='checkpoint file, or a URL')
-    parser.add_argument('--amp', action='store_true', help='autocast on the GPU')
     args = parser.parse_args()
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(f'checkpoint not found: {osp.abspath(args.checkpoint)}')

@@ -1,6 +1,5 @@
 """Train a model: ``python tools/train.py configs/banet/banet_r50_fpn_1x_coco.py``."""
 
-import torch
 from mmengine.runner import Runner
 
 from mmbanet.engine.launch import argument_parser, load_config
@@ -9,7 +8,6 @@ from mmbanet.engine.launch import argument_parser, load_config
 def main() -> None:
     """Parses the arguments and runs MMEngine's training loop."""
     parser = argument_parser(description=__doc__)
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
@@ -21,9 +19,6 @@ def main() -> None:
         help='resume from a checkpoint, or from the latest in the work folder',
     )
     args = parser.parse_args()
-    if args.amp and not torch.cuda.is_available():
-        parser.error('--amp needs a GPU: mmcv has no half-precision operators for the CPU')
-
     cfg = load_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -19,7 +19,8 @@ class PanopticDataset(CocoPanopticDataset):
 
     Raises:
         FileNotFoundError: A folder or the annotation file is missing.
-        ValueError: The categories are not the metainfo's classes in their order, things first.
+        ValueError: The file is not in the panoptic format, or its categories are not the metainfo's
+            classes in their order, things first.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -37,7 +38,13 @@ class PanopticDataset(CocoPanopticDataset):
 
     def COCOAPI(self, annotation_file: str) -> COCOPanoptic:
         """Reads the annotation file and checks its categories."""
-        coco = COCOPanoptic(annotation_file)
+        try:
+            coco = COCOPanoptic(annotation_file)
+        except KeyError as error:
+            raise ValueError(
+                f'{annotation_file}: no COCO panoptic annotations, {error} is missing (instances '
+                'and panoptic annotations are different files)'
+            ) from error
         check_categories(list(coco.cats.values()), self.metainfo, annotation_file)
         return coco
 

@@ -31,6 +31,11 @@ class ClassCountHook(Hook):
         self._check(runner, runner.test_dataloader.dataset.metainfo)
 
     def _check(self, runner: Runner, metainfo: dict) -> None:
+        if 'thing_classes' not in metainfo or 'stuff_classes' not in metainfo:
+            raise ValueError(
+                'the data set has no thing_classes and stuff_classes in its metainfo: it is no '
+                'panoptic data set'
+            )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         check_class_counts(model, len(metainfo['thing_classes']), len(metainfo['stuff_classes']))
 

@@ -30,6 +30,7 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
         help='overrides of the config, for example model.backbone.init_cfg=None',
     )
     parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torch.distributed.launch passes this argument, torchrun sets the environment variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -43,10 +44,13 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: There is no such config.
+        ValueError: ``--amp`` without a GPU.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'config not found: {osp.abspath(args.config)}')
+    if args.amp and not torch.cuda.is_available():
+        raise ValueError('--amp needs a GPU: mmcv has no half-precision operators for the CPU')
     allow_mmengine_checkpoints()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
@@ -90,5 +94,11 @@ def replace_data_root(cfg: Config, data_root: str) -> None:
 def _join_cpu_group(cfg: Config) -> None:
     """Distributed set-up for the CPU, which MMEngine's own (it selects a GPU) cannot do."""
     torch.distributed.init_process_group(backend='gloo')
-    # DistributedDataParallel takes device_ids on GPUs only.
-    cfg.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
+    # As MMEngine wraps the model by default, but for device_ids, which are for GPUs only.
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.setdefault('model_wrapper_cfg', wrapper)

@@ -52,7 +52,10 @@ class S2IRoIExtractor(SingleRoIExtractor):
 
     @property
     def num_inputs(self) -> int | None:
-        """RoI heads call ``extractor(x[:num_inputs], rois)``: None takes all, F_S included."""
+        """RoI heads call ``extractor(x[:num_inputs], rois)``: None takes all, F_S included.
+
+        For RoI heads that only slice with it, such as the standard and the cascade RoI head.
+        """
         return None
 
     def forward(
@@ -82,12 +85,18 @@ class S2IRoIExtractor(SingleRoIExtractor):
             return crops + semantic.sum() * 0
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        return crops + self._semantic_crops(semantic, rois.type_as(semantic))
+        return crops + self._semantic_crops(semantic, rois)
 
     def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
         """phi(crop(F_S)), the projection done on whichever has fewer positions."""
         height, width = self.semantic_roi_layer.output_size
         positions_in_map = semantic.shape[0] * semantic.shape[2] * semantic.shape[3]
         if len(rois) * height * width < positions_in_map:
-            return self.phi(self.semantic_roi_layer(semantic, rois))
-        return self.semantic_roi_layer(self.phi(semantic), rois)
+            return self.phi(self.semantic_roi_layer(semantic, rois.type_as(semantic)))
+        # Under autocast phi's output has another dtype than F_S, and mmcv's RoIAlign wants one.
+        projected = self.phi(semantic)
+        return self.semantic_roi_layer(projected, rois.type_as(projected))
+
+    def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
+        """Pyramid level of each RoI, as mmdet's; its area would overflow in half precision."""
+        return super().map_roi_levels(rois.float(), num_levels)

@@ -24,6 +24,25 @@ def semantic_loss(loss: nn.Module, logits: Tensor, data_samples: SampleList) -> 
     return loss(logits.float(), labels[:, 0].long())
 
 
+def semantic_classes(logits: Tensor, num_things_classes: int, num_stuff_classes: int) -> Tensor:
+    """The most likely class of every pixel.
+
+    Args:
+        logits: (C, H, W) of all classes, or of the stuff classes and then all things as one, as
+            mmdet's ``PanopticFPNHead`` has them.
+        num_things_classes: T.
+        num_stuff_classes: S.
+
+    Returns:
+        (1, H, W) int64 in 0..T+S-1; T+S where things are one class.
+    """
+    # max() over channels is several times faster than argmax(), with the same result.
+    classes = logits.max(dim=0, keepdim=True).indices
+    if len(logits) != num_things_classes + num_stuff_classes:
+        classes += num_things_classes
+    return classes
+
+
 def resize_logits(logits: Tensor, img_metas: Sequence[dict], rescale: bool) -> list[Tensor]:
     """Logits of each image at the size of its masks, the padding cut off.
 

@@ -9,7 +9,9 @@ train_pipeline = [
     dict(type='LoadPanopticAnnotations'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
     # The paper gives no size for its random crop.
-    dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.7, 0.7)),
+    dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.7, 0.7), recompute_bbox=True),
+    # Things that the crop has cut off leave an empty mask.
+    dict(type='FilterAnnotations', by_box=False, by_mask=True, keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]

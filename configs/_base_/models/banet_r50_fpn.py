@@ -71,6 +71,8 @@ model = dict(
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type='L1Loss', loss_weight=1.0),
         ),
+        # RoIInlay undoes one sample in the middle of each bin; mmdet's default takes the mean of
+        # several around it, for box and mask branch alike.
         mask_roi_extractor=dict(
             type='mmbanet.S2IRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),

@@ -27,7 +27,8 @@ from mmbanet.registry import MODELS
 
 from ..fusion import select_detections
 from ..s2i_roi_extractor import S2IRoIExtractor
-from ..semantic_logits import resize_logits
+from ..semantic_logits import resize_logits, semantic_classes
+from .checks import check_parts, last_stage
 from .gt_boxes import sample_gt_boxes
 from .input_images import rgb_images
 
@@ -78,12 +79,9 @@ class BANet(TwoStagePanopticSegmentor):
             init_cfg=init_cfg,
         )
         self.i2s_head: nn.Module | None = MODELS.build(i2s_head) if i2s_head else None
-        self._check_parts()
-
-    @property
-    def with_s2i(self) -> bool:
-        """Whether the RoI head looks at F_S."""
-        return any(isinstance(module, S2IRoIExtractor) for module in self.roi_head.modules())
+        #: Whether the RoI head looks at F_S.
+        self.with_s2i = any(isinstance(part, S2IRoIExtractor) for part in self.roi_head.modules())
+        check_parts(self)
 
     @property
     def with_i2s(self) -> bool:
@@ -107,7 +105,7 @@ class BANet(TwoStagePanopticSegmentor):
         rpn_losses, proposals = self._rpn_loss_and_proposals(pyramid, batch_data_samples)
         losses.update(rpn_losses)
 
-        roi_inputs = (*pyramid, semantic['seg_feats'])
+        roi_inputs = self._roi_inputs(pyramid, semantic)
         losses.update(self.roi_head.loss(roi_inputs, proposals, batch_data_samples))
 
         if self.with_i2s:
@@ -131,13 +129,14 @@ class BANet(TwoStagePanopticSegmentor):
 
         Returns:
             The samples with ``pred_instances`` (all detections of the RoI head, for AP),
-            ``pred_sem_seg.sem_seg`` (1, h, w) class indices, and ``pred_panoptic_seg.sem_seg``
+            ``pred_sem_seg.sem_seg`` (1, h, w) class indices (the number of classes where a head
+            with one channel for all things says thing), and ``pred_panoptic_seg.sem_seg``
             (1, h, w) in mmdet's panoptic encoding.
         """
         img_metas = [sample.metainfo for sample in batch_data_samples]
         pyramid = self.extract_feat(batch_inputs)
         semantic = self.semantic_head(pyramid)
-        roi_inputs = (*pyramid, semantic['seg_feats'])
+        roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, batch_data_samples)
         detections = self.roi_head.predict(
@@ -153,12 +152,18 @@ class BANet(TwoStagePanopticSegmentor):
             logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
 
         seg_preds = resize_logits(logits, img_metas, rescale)
-        images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
+        for instances, seg_pred in zip(selected, seg_preds):
+            if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not
+                instances.masks = instances.masks.new_zeros((0, *seg_pred.shape[-2:]))
+        images = None
+        if getattr(self.panoptic_fusion_head, 'needs_images', False):
+            images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(selected, seg_preds, images=images)
 
         for sample, instances, seg_pred in zip(batch_data_samples, detections, seg_preds):
             sample.pred_instances = instances
-            sample.pred_sem_seg = PixelData(sem_seg=seg_pred.argmax(dim=0, keepdim=True))
+            classes = semantic_classes(seg_pred, self.num_things_classes, self.num_stuff_classes)
+            sample.pred_sem_seg = PixelData(sem_seg=classes)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
@@ -168,9 +173,12 @@ class BANet(TwoStagePanopticSegmentor):
         """
         pyramid = self.extract_feat(batch_inputs)
         semantic = self.semantic_head(pyramid)
-        roi_inputs = (*pyramid, semantic['seg_feats'])
+        roi_inputs = self._roi_inputs(pyramid, semantic)
         proposals = self._proposals(pyramid, batch_data_samples)
-        outputs = (*self.rpn_head(pyramid), *self.roi_head(roi_inputs, proposals))
+        outputs = (
+            *self.rpn_head(pyramid),
+            *self.roi_head(roi_inputs, proposals, batch_data_samples),
+        )
 
         logits = semantic['seg_preds']
         if self.with_i2s:
@@ -179,6 +187,10 @@ class BANet(TwoStagePanopticSegmentor):
             instances = self._instance_features(roi_inputs, rois)
             logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
         return (*outputs, logits)
+
+    def _roi_inputs(self, pyramid: Sequence[Tensor], semantic: dict) -> Sequence[Tensor]:
+        """What the RoI head sees: the pyramid, and with S2I F_S as the last item."""
+        return (*pyramid, semantic['seg_feats']) if self.with_s2i else pyramid
 
     def _rpn_loss_and_proposals(
         self, pyramid: Sequence[Tensor], data_samples: SampleList
@@ -205,9 +217,11 @@ class BANet(TwoStagePanopticSegmentor):
 
     def _instance_features(self, roi_inputs: Sequence[Tensor], rois: Tensor) -> Tensor:
         """F_ins (K, C, h, w) of boxes, from the mask branch of the RoI head's last stage."""
-        extractor = _last_stage(self.roi_head.mask_roi_extractor)
+        extractor = last_stage(self.roi_head.mask_roi_extractor)
         crops = extractor(roi_inputs[: extractor.num_inputs], rois)
-        return _last_stage(self.roi_head.mask_head).instance_features(crops)
+        if self.roi_head.with_shared_head:
+            crops = self.roi_head.shared_head(crops)
+        return last_stage(self.roi_head.mask_head).instance_features(crops)
 
     def _select_for_fusion(self, detections: InstanceList) -> InstanceList:
         """The detections that fusion, and therefore I2S, sees."""
@@ -215,27 +229,6 @@ class BANet(TwoStagePanopticSegmentor):
         if 'score_thr' not in cfg:
             return detections
         return [select_detections(item, cfg.score_thr, cfg.get('nms')) for item in detections]
-
-    def _check_parts(self) -> None:
-        """Refuses combinations that cannot work, at the time they are built."""
-        if (self.with_s2i or self.with_i2s) and not hasattr(self.semantic_head, 'loss_by_feat'):
-            raise TypeError(
-                'semantic_head: S2I and I2S share its features, which needs '
-                f'mmbanet.SemanticFeatureHead, got {type(self.semantic_head).__name__}'
-            )
-        if not self.with_i2s:
-            return
-        mask_head = _last_stage(self.roi_head.mask_head)
-        if not hasattr(mask_head, 'instance_features'):
-            raise TypeError(
-                'roi_head.mask_head: I2S needs its instance features, which '
-                f'mmbanet.InstanceFeatureMaskHead hands out, got {type(mask_head).__name__}'
-            )
-
-
-def _last_stage(module: nn.Module) -> nn.Module:
-    """The module itself, or the last of a cascade's stages."""
-    return module[-1] if isinstance(module, nn.ModuleList) else module
 
 
 def _boxes_in_input(

@@ -17,8 +17,8 @@ def rgb_images(
 
     Args:
         batch_inputs: (N, 3, H, W) as the data preprocessor made it.
-        data_preprocessor: Holds the mean and standard deviation that were applied. Images are
-            loaded as BGR, mmcv's default, so that a preprocessor that converts yields RGB.
+        data_preprocessor: Holds the mean and standard deviation that were applied. Images are taken
+            to be loaded as BGR, mmcv's default, so that a preprocessor that converts yields RGB.
         img_metas: N dicts with ``img_shape`` and ``ori_shape`` (h, w).
         rescale: To ``ori_shape`` (True) or left in the network's input size.
 

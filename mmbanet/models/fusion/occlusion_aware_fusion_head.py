@@ -65,6 +65,11 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         self.overlap_rule = overlap_rule
         self.semantic_layout = semantic_layout
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether :meth:`predict` looks at the images."""
+        return self.overlap_rule == 'appearance'
+
     def loss(self, **kwargs) -> dict:
         """Nothing is learned here."""
         return {}
@@ -91,7 +96,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         """
         if self.test_cfg is None:
             raise ValueError(f'test_cfg must be given to predict, with {", ".join(SETTINGS)}')
-        if self.overlap_rule == 'score':
+        if not self.needs_images:
             images = [None] * len(mask_results_list)
         elif images is None:
             raise ValueError(

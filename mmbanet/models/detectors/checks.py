@@ -1,0 +1,63 @@
+"""Combinations of parts that cannot work, refused when the detector is built."""
+
+from torch import nn
+
+
+def check_parts(detector: nn.Module) -> None:
+    """Raises a TypeError or ValueError that names the part, what it needs and what it got.
+
+    Args:
+        detector: A :class:`~mmbanet.models.detectors.BANet` with its heads.
+    """
+    semantic_head, roi_head = detector.semantic_head, detector.roi_head
+    if not (detector.with_s2i or detector.with_i2s):
+        return
+    if not hasattr(semantic_head, 'loss_by_feat'):
+        raise TypeError(
+            'semantic_head: S2I and I2S share its features, which needs '
+            f'mmbanet.SemanticFeatureHead, got {type(semantic_head).__name__}'
+        )
+    if detector.with_s2i:
+        _check_s2i(roi_head)
+    if detector.with_i2s:
+        _check_i2s(detector)
+
+
+def last_stage(module: nn.Module) -> nn.Module:
+    """The module itself, or the last of a cascade's stages."""
+    return module[-1] if isinstance(module, nn.ModuleList) else module
+
+
+def _check_s2i(roi_head: nn.Module) -> None:
+    if getattr(roi_head, 'with_semantic', False):
+        raise TypeError(
+            f'roi_head: {type(roi_head).__name__} has a semantic branch of its own, which takes '
+            'the pyramid alone; leave it out or use SingleRoIExtractor in place of S2IRoIExtractor'
+        )
+
+
+def _check_i2s(detector: nn.Module) -> None:
+    mask_head = last_stage(detector.roi_head.mask_head)
+    if not hasattr(mask_head, 'instance_features'):
+        raise TypeError(
+            'roi_head.mask_head: I2S needs its instance features, which '
+            f'mmbanet.InstanceFeatureMaskHead hands out, got {type(mask_head).__name__}'
+        )
+    sim = detector.i2s_head.sim
+    widths = {
+        'instance_channels': (sim.project_instances.in_channels, mask_head.conv_out_channels),
+        'semantic_channels': (
+            sim.project_semantics.in_channels,
+            detector.semantic_head.conv_logits.in_channels,
+        ),
+    }
+    for name, (expected, given) in widths.items():
+        if expected != given:
+            raise ValueError(
+                f'i2s_head.{name}: {expected}, but the head that it comes from has {given}'
+            )
+    if detector.train_cfg is not None and 'i2s' not in detector.train_cfg:
+        raise ValueError(
+            'train_cfg.i2s: I2S needs the share of ground-truth boxes used in training, '
+            'such as i2s=dict(gt_share=(0.6, 1.0))'
+        )

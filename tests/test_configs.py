@@ -1,10 +1,14 @@
 """Every config builds; derived ones differ from their base only where they say so."""
 
+import re
+from pathlib import Path
+
+import mmdet
 import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from .conftest import CONFIGS
+from .conftest import CONFIGS, ROOT
 
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 
@@ -39,7 +43,49 @@ def test_paper_settings():
     assert (panoptic.occlusion_thr, panoptic.removal_thr) == (0.2, 0.5)
     assert panoptic.stuff_area_limit == 4096
 
+    assert model.panoptic_fusion_head.type == 'mmbanet.OcclusionAwareFusionHead'
+    assert 'overlap_rule' not in model.panoptic_fusion_head  # by default: appearance
+    for branch in ('bbox', 'mask'):
+        assert model.roi_head[f'{branch}_roi_extractor'].type == 'mmbanet.S2IRoIExtractor'
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    assert steps['Resize'] == dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+    assert {'RandomCrop', 'RandomFlip'} <= set(steps)
+    assert cfg.auto_scale_lr.base_batch_size == 16 == 8 * cfg.train_dataloader.batch_size
+
+    built = MODELS.build(model | dict(backbone=model.backbone | dict(init_cfg=None)))
+    assert built.roi_head.mask_head.num_convs == 3
+    assert built.semantic_head.conv_logits.in_channels == 512
+    assert built.i2s_head.ocm.pool_sizes == (1, 2, 4, 8)
+    assert built.i2s_head.ocm.project_instances.out_channels == 10
+
     dfm = Config.fromfile(CONFIGS / 'banet' / 'banet_r50_fpn_dfm_1x_coco.py').model
     assert dfm.semantic_head.conv_cfg.type == 'DCN'
     assert dfm.semantic_head.loss_seg.loss_weight == 0.1
     assert dfm.i2s_head.loss_i2s.loss_weight == 0.2
+
+
+def test_occlusion_handling_for_mmdet_panoptic_fpn(tmp_path):
+    """The derived config in the README, on mmdet's own, with mmdet's own state dict."""
+    base = Path(mmdet.__file__).parent / '.mim/configs/panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
+    if not base.is_file():
+        pytest.skip('this mmdet ships no configs')
+    readme = (ROOT / 'README.md').read_text()
+    (example,) = re.findall(r"```python\n(_base_ = 'panoptic-fpn.*?)```", readme, re.S)
+    (tmp_path / 'a.py').write_text(example.replace(base.name, str(base)))
+    ours, theirs = Config.fromfile(tmp_path / 'a.py').model, Config.fromfile(base).model
+    models = [
+        MODELS.build(cfg | dict(backbone=cfg.backbone | dict(init_cfg=None)))
+        for cfg in (ours, theirs)
+    ]
+    assert type(models[0]).__name__ == 'BANet'
+    assert type(models[0].panoptic_fusion_head).__name__ == 'OcclusionAwareFusionHead'
+    models[0].load_state_dict(models[1].state_dict(), strict=True)
+
+
+def test_example_of_the_op_in_the_readme_runs():
+    readme = (ROOT / 'README.md').read_text()
+    (example,) = re.findall(r'```python\n(import torch.*?)```', readme, re.S)
+    scope = {}
+    exec(example, scope)
+    assert scope['inlaid'].shape == (2, 256, 50, 76)
+    assert scope['crops'].grad.abs().sum() > 0

@@ -6,8 +6,9 @@ from mmengine.registry import MODELS
 
 from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
 from mmbanet.models.detectors.input_images import rgb_images
+from mmbanet.models.semantic_logits import resize_logits, semantic_classes
 
-from ..conftest import make_sample
+from ..conftest import DEVICES, make_sample
 
 LOSSES = {
     'loss_rpn_cls',
@@ -78,9 +79,11 @@ def plain_panoptic_fpn(cfg: Config, detector: str) -> Config:
     return cfg
 
 
-def test_seven_finite_losses_and_a_gradient_in_every_parameter(small_cfg):
-    model = build(small_cfg, train=True)
-    losses = summed_losses(model, *make_batch())
+@pytest.mark.parametrize('device', DEVICES)
+def test_seven_finite_losses_and_a_gradient_in_every_parameter(small_cfg, device):
+    model = build(small_cfg, train=True).to(device)
+    inputs, samples = make_batch()
+    losses = summed_losses(model, inputs.to(device), [sample.to(device) for sample in samples])
     assert set(losses) == LOSSES
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
@@ -108,11 +111,13 @@ def test_semantic_loss_reaches_the_mask_branch_through_i2s(small_cfg):
     assert model.roi_head.mask_roi_extractor.phi.weight.grad.abs().sum() > 0
 
 
-def test_predictions_for_ap_miou_and_pq(small_cfg):
+@pytest.mark.parametrize('device', DEVICES)
+def test_predictions_for_ap_miou_and_pq(small_cfg, device):
     small_cfg.model.test_cfg.rcnn.score_thr = 0.0
     small_cfg.model.test_cfg.panoptic.score_thr = 0.12
-    model = build(small_cfg)
+    model = build(small_cfg).to(device)
     inputs, samples = make_batch()
+    inputs = inputs.to(device)
     for sample in samples:  # the original image is twice as large
         sample.set_metainfo(dict(ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
     with torch.no_grad():
@@ -125,13 +130,67 @@ def test_predictions_for_ap_miou_and_pq(small_cfg):
         assert result.pred_panoptic_seg.sem_seg.shape == (1, 128, 192)
 
 
-def test_no_detection_at_all(small_cfg):
-    small_cfg.model.test_cfg.rcnn.score_thr = 1.0
+@pytest.mark.parametrize('rescale', [True, False])
+@pytest.mark.parametrize('score_thr', [0.0, 1.0])
+def test_size_of_results_with_and_without_detections(small_cfg, score_thr, rescale):
+    small_cfg.model.test_cfg.rcnn.score_thr = score_thr
+    small_cfg.model.test_cfg.panoptic.score_thr = 0.12
     model = build(small_cfg)
+    inputs, samples = make_batch()
+    for sample in samples:
+        sample.set_metainfo(dict(ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
     with torch.no_grad():
-        results = model(*make_batch(), mode='predict')
-    assert [len(result.pred_instances) for result in results] == [0, 0]
-    assert results[0].pred_panoptic_seg.sem_seg.shape == (1, 64, 96)
+        results = model.predict(inputs, samples, rescale=rescale)
+    size = (1, 128, 192) if rescale else (1, 64, 96)
+    for result in results:
+        assert (len(result.pred_instances) == 0) == (score_thr == 1.0)
+        assert result.pred_panoptic_seg.sem_seg.shape == size
+        assert result.pred_sem_seg.sem_seg.shape == size
+
+
+def test_images_of_several_sizes_in_one_batch_do_not_touch_each_other(small_cfg):
+    small_cfg.model.test_cfg.rcnn.score_thr = 0.0
+    small_cfg.model.test_cfg.panoptic.merge(dict(score_thr=0.12, stuff_area_limit=16))
+    model = build(small_cfg)
+    for head in (model.semantic_head, model.i2s_head):
+        head.conv_logits.weight.data.mul_(100)  # a map with several classes
+    inputs, samples = make_batch()
+    samples[0].set_metainfo(dict(ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
+    samples[1].set_metainfo(
+        dict(img_shape=(48, 70), ori_shape=(96, 210), scale_factor=(1 / 3, 0.5))
+    )
+    inputs[1, :, 48:] = 0
+    inputs[1, :, :, 70:] = 0
+    with torch.no_grad():
+        together = model(inputs, [sample.clone() for sample in samples], mode='predict')
+        for i, result in enumerate(together):
+            (alone,) = model(inputs[i : i + 1], [samples[i].clone()], mode='predict')
+            assert result.pred_sem_seg.sem_seg.unique().numel() > 2
+            for name in ('pred_sem_seg', 'pred_panoptic_seg'):
+                a, b = result.get(name).sem_seg, alone.get(name).sem_seg
+                assert a.shape[1:] == samples[i].ori_shape
+                # Rounding differs between batch sizes, and may turn single pixels.
+                assert (a != b).float().mean() < 0.002
+
+
+def test_resized_logits_are_cut_before_they_are_scaled():
+    logits = torch.zeros(2, 1, 16, 24)
+    logits[1, :, 12:] = 100.0  # padding of the second image, from row 48 of 64 on
+    metas = [
+        dict(batch_input_shape=(64, 96), img_shape=(64, 96), ori_shape=(32, 48)),
+        dict(batch_input_shape=(64, 96), img_shape=(46, 96), ori_shape=(92, 96)),
+    ]
+    first, second = resize_logits(logits, metas, rescale=True)
+    assert (first.shape, second.shape) == ((1, 32, 48), (1, 92, 96))
+    assert second.max() < 10  # the padding's values are beyond the cut
+    first, second = resize_logits(logits, metas, rescale=False)
+    assert (first.shape, second.shape) == ((1, 64, 96), (1, 46, 96))
+
+
+def test_semantic_classes_of_both_layouts():
+    logits = torch.eye(4)[:, None, :]  # (4, 1, 4): pixel i is of channel i
+    assert semantic_classes(logits, 2, 2).tolist() == [[[0, 1, 2, 3]]]
+    assert semantic_classes(logits, 5, 3).tolist() == [[[5, 6, 7, 8]]]
 
 
 def test_boxes_of_i2s_are_those_of_fusion_in_the_input_frame(small_cfg, monkeypatch):
@@ -220,6 +279,8 @@ def test_raw_outputs(small_cfg):
     ('overrides', 'message'),
     [
         ({'model.roi_head.mask_head.type': 'FCNMaskHead'}, 'InstanceFeatureMaskHead'),
+        ({'model.i2s_head.semantic_channels': 99}, r'semantic_channels: 99, .* has 128'),
+        ({'model.i2s_head.instance_channels': 99}, r'instance_channels: 99, .* has 64'),
         (
             {
                 'model.semantic_head': dict(
@@ -237,7 +298,13 @@ def test_raw_outputs(small_cfg):
 )
 def test_combinations_that_cannot_work_are_refused(small_cfg, overrides, message):
     small_cfg.merge_from_dict(overrides)
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        MODELS.build(small_cfg.model)
+
+
+def test_missing_share_of_boxes(small_cfg):
+    small_cfg.model.train_cfg.pop('i2s')
+    with pytest.raises(ValueError, match='gt_share'):
         MODELS.build(small_cfg.model)
 
 

@@ -41,6 +41,24 @@ def test_equation_1(count):
     torch.testing.assert_close(extractor(feats, rois), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('count', [5, 400])
+def test_autocast_makes_the_pyramid_half_and_leaves_f_s_float32(count):
+    # GroupNorm runs in float32 under autocast, and F_S comes out of one.
+    extractor = make_extractor()
+    feats, rois = make_inputs(), make_rois(count).half().float()  # RoIs without rounding
+    expected = extractor(feats, rois)
+    half = [*(level.half() for level in feats[:-1]), feats[-1]]
+    with torch.autocast('cpu', dtype=torch.float16):
+        got = extractor(half, rois)
+    # mmcv computes the coordinates in half as well, which moves single samples a little.
+    assert (got.float() - expected).abs().mean() < 0.03 * expected.abs().mean()
+
+
+def test_levels_of_half_precision_rois_do_not_overflow():
+    rois = torch.tensor([[0.0, 0.0, 0.0, 400.0, 400.0], [0.0, 0.0, 0.0, 600.0, 600.0]])
+    assert make_extractor().map_roi_levels(rois.half(), 4).tolist() == [2, 3]
+
+
 def test_takes_the_whole_tuple_of_the_detector():
     extractor = make_extractor()
     inputs = make_inputs()

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ._arguments import check_arguments, parse_output_size
 from ._library import require_operators
+from .decomposition import decompose_roi_inlay
 
 
 def roi_inlay(
@@ -25,6 +26,10 @@ def roi_inlay(
     Differentiable any number of times with respect to ``input``. Forward and backward write every
     element once and are bitwise deterministic. On the CPU the order of the RoIs makes no difference
     either, to the last bit.
+
+    Under autocast it runs in the dtype of ``input``, and ``rois`` are not cast. ``torch.compile``
+    and ``torch.export`` take it whole, with any number of RoIs. ``torch.onnx.export`` gets the same
+    maths in standard operators (:func:`~mmbanet.ops.decomposition.decompose_roi_inlay`).
 
     Args:
         input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16 (the last two are
@@ -50,9 +55,10 @@ def roi_inlay(
     require_operators()
     check_arguments(input, rois, batch_size, spatial_scale, aligned)
     height, width = parse_output_size(output_size)
-    return torch.ops.mmbanet.roi_inlay(
-        input, rois, batch_size, height, width, spatial_scale, aligned
-    )
+    # ONNX has no such operator; what is exported is made of standard ones.
+    exporting = torch.onnx.is_in_onnx_export()
+    operator = decompose_roi_inlay if exporting else torch.ops.mmbanet.roi_inlay
+    return operator(input, rois, batch_size, height, width, spatial_scale, aligned)
 
 
 class RoIInlay(nn.Module):

@@ -1,0 +1,77 @@
+"""torch.compile and torch.export, with a number of RoIs that changes from call to call."""
+
+import pytest
+import torch
+
+from .samples import small_case
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def with_rois(case, num_rois):
+    """The case with its RoIs repeated up to that number."""
+    index = torch.arange(num_rois, device=case['rois'].device) % len(case['rois'])
+    return {**case, 'input': case['input'][index], 'rois': case['rois'][index]}
+
+
+class Inlay(torch.nn.Module):
+    """The operator between other operations; the sizes of the map are those of ``features``."""
+
+    def __init__(self, operator, case):
+        super().__init__()
+        self.operator = operator
+        self.options = {name: case[name] for name in ('spatial_scale', 'aligned')}
+
+    def forward(self, input, rois, features):
+        output = self.operator(
+            input.sin(), rois, features.shape[0], features.shape[-2:], **self.options
+        )
+        return features + output
+
+
+@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
+def test_compile_with_any_number_of_rois(backend, operator, device):
+    """One graph for all numbers of RoIs but 0 and 1, which torch never makes dynamic.
+
+    The first number must not be 5: torch gives equal sizes one symbol, so the number of RoIs would
+    be tied to that of their columns, and the next number would compile once more.
+    """
+    case = small_case(torch.float32, device)
+    module = Inlay(operator, case)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
+    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    for num_rois in (6, 3, 17, 5, 2, 40):
+        varied = with_rois(case, num_rois)
+        results = []
+        for function in (compiled, module):
+            input = varied['input'].clone().requires_grad_()
+            with torch._dynamo.config.patch(error_on_recompile=True):
+                output = function(input, varied['rois'], features)
+            output.square().sum().backward()
+            results.append((output, input.grad))
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_export_with_any_number_of_rois(strict, operator, device):
+    case = small_case(torch.float32, device)
+    module = Inlay(operator, case)
+    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    num_rois = torch.export.Dim('num_rois')
+    program = torch.export.export(
+        module,
+        (case['input'], case['rois'], features),
+        dynamic_shapes=({0: num_rois}, {0: num_rois}, None),
+        strict=strict,
+    )
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert sum(target.startswith('mmbanet.roi_') for target in targets) == 1
+    for count in (5, 2, 23, 1, 0):
+        varied = with_rois(case, count)
+        arguments = (varied['input'], varied['rois'], features)
+        assert torch.equal(program.module()(*arguments), module(*arguments)), count

@@ -108,32 +108,41 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('name', 'arguments', 'options', 'message'),
     [
-        (['train.py', 'nowhere.py'], 'config not found: .*nowhere.py'),
-        (['train.py', CONFIG, '--data-root', 'nowhere'], 'annotation file not found: .*nowhere'),
-        (['test.py', CONFIG, 'nowhere.pth'], 'checkpoint not found: .*nowhere.pth'),
+        ('train.py', ['nowhere.py'], [], 'config not found: .*nowhere.py'),
+        # The last --data-root counts.
         (
-            ['train.py', CONFIG, '--cfg-options', 'model.i2s_head.type=mmbanet.I2SHaed'],
+            'train.py',
+            [CONFIG, '--data-root', 'nowhere'],
+            [],
+            'annotation file not found: .*nowhere',
+        ),
+        ('test.py', [CONFIG, 'nowhere.pth'], [], 'checkpoint not found: .*nowhere.pth'),
+        (
+            'train.py',
+            [CONFIG],
+            ['model.i2s_head.type=mmbanet.I2SHaed'],
             'mmbanet.I2SHaed is not in the',
         ),
         (
-            ['train.py', CONFIG, '--cfg-options', 'model.i2s_head.num_classes=7'],
+            'train.py',
+            [CONFIG],
+            ['model.i2s_head.num_classes=7'],
             r'model\.i2s_head: num_classes = 7, but the data set has 13',
         ),
-        (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
+        pytest.param(
+            'train.py',
+            [CONFIG, '--amp'],
+            [],
+            '--amp needs a GPU',
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU'),
+        ),
     ],
 )
-def test_mistakes_get_one_clear_error(arguments, message, scenes, tmp_path):
-    if '--amp' in arguments and torch.cuda.is_available():
-        pytest.skip('this machine has a GPU')
-    name, *rest = arguments
-    if '--data-root' not in rest and name == 'train.py':
-        rest += ['--data-root', scenes] if '--cfg-options' not in rest else []
-    if '--cfg-options' in rest:
-        rest += TWO_ITERATIONS
-        rest[1:1] = ['--data-root', scenes]
-    result = run(tool(name), *rest, cwd=tmp_path, check=False)
+def test_mistakes_get_one_clear_error(name, arguments, options, message, scenes, tmp_path):
+    command = [tool(name), '--data-root', scenes, *arguments]
+    result = run(*command, '--cfg-options', *TWO_ITERATIONS, *options, cwd=tmp_path, check=False)
     assert result.returncode != 0
     last_line = result.stderr.strip().splitlines()[-1]
     assert re.search(message, last_line), result.stderr[-2000:]

@@ -147,9 +147,7 @@ class BANet(TwoStagePanopticSegmentor):
         logits = semantic['seg_preds']
         if self.with_i2s:
             rois = bbox2roi(_boxes_in_input(selected, img_metas, rescale))
-            instances = self._instance_features(roi_inputs, rois)
-            img_shapes = [meta['img_shape'][:2] for meta in img_metas]
-            logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
+            logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
 
         seg_preds = resize_logits(logits, img_metas, rescale)
         for instances, seg_pred in zip(selected, seg_preds):
@@ -183,9 +181,8 @@ class BANet(TwoStagePanopticSegmentor):
         logits = semantic['seg_preds']
         if self.with_i2s:
             rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
-            img_shapes = [sample.metainfo['img_shape'][:2] for sample in batch_data_samples]
-            instances = self._instance_features(roi_inputs, rois)
-            logits = self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
+            img_metas = [sample.metainfo for sample in batch_data_samples]
+            logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
         return (*outputs, logits)
 
     def _roi_inputs(self, pyramid: Sequence[Tensor], semantic: dict) -> Sequence[Tensor]:
@@ -222,6 +219,14 @@ class BANet(TwoStagePanopticSegmentor):
         if self.roi_head.with_shared_head:
             crops = self.roi_head.shared_head(crops)
         return last_stage(self.roi_head.mask_head).instance_features(crops)
+
+    def _i2s_logits(
+        self, semantic: dict, roi_inputs: Sequence[Tensor], rois: Tensor, img_metas: Sequence[dict]
+    ) -> Tensor:
+        """Logits (N, classes, H, W) of F_S with the instance features of boxes inlaid."""
+        instances = self._instance_features(roi_inputs, rois)
+        img_shapes = [meta['img_shape'][:2] for meta in img_metas]
+        return self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
 
     def _select_for_fusion(self, detections: InstanceList) -> InstanceList:
         """The detections that fusion, and therefore I2S, sees."""

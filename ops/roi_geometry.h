@@ -82,10 +82,10 @@ MMBANET_HOST_DEVICE inline Tap tap_at(const Axis& axis, int pixel, int samples) 
 // Where RoIUpsample scatters a sampling point: bilinear weights over the sum of their squares.
 MMBANET_HOST_DEVICE inline Splat splat_at(const Axis& axis, int sample, int samples, int pixels) {
   const double position = axis.start + product(sample + 0.5, axis.extent / samples);
-  if (!(position > -1 && position < pixels)) return {0, 0, 0};
   // A point that is on a pixel but for rounding must not count as one that reaches the next pixel.
   const double nearest = std::floor(position + 0.5);
   const double snapped = std::fabs(position - nearest) < kOnPixel ? nearest : position;
+  if (!(snapped > -1 && snapped < pixels)) return {0, 0, 0};
   const int low = static_cast<int>(std::floor(snapped));
   const double l = snapped - low;
   const double h = 1 - l;

@@ -47,6 +47,17 @@ def test_hand_worked_example(device):
     torch.testing.assert_close(output[0, 0], expected / 2, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize('reduction', ['sum', 'mean'])
+def test_point_just_before_the_end_of_the_map(reduction, device):
+    """Within rounding it is on pixel 10 of 10: outside."""
+    crops = torch.ones(1, 1, 1, 1, device=device)
+    end = 10 - 1e-10
+    for box in ((4.5, end - 0.5, 5.5, end + 0.5), (end - 0.5, 4.5, end + 0.5, 5.5)):
+        rois = torch.tensor([[0, *box]], dtype=torch.float64, device=device)
+        output = roi_upsample(crops, rois, 1, (10, 10), aligned=False, reduction=reduction)
+        assert not output.any()
+
+
 def test_leaves_holes(device):
     """Figure 7: pixels between the sampling points of a large RoI get nothing."""
     crops = torch.ones(1, 1, 4, 4, device=device)

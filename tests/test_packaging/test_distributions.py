@@ -50,7 +50,7 @@ def run_installed(installed: Path, folder: Path, code: str) -> str:
 def test_sdist_holds_everything(sdist):
     packed = {str(path.relative_to(sdist)) for path in sdist.rglob('*') if path.is_file()}
 
-    assert sources('mmbanet', 'ops', 'configs', 'tools', 'tests') <= packed
+    assert sources('mmbanet', 'ops', 'configs', 'tools', 'tests', 'examples') <= packed
     assert {'setup.py', 'pyproject.toml', 'LICENSE', 'Makefile', 'constraints.txt'} <= packed
     assert not {path for path in packed if path.endswith(('.so', '.pyc'))}
 

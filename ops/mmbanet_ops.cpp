@@ -7,6 +7,8 @@
 #include <torch/library.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
 
 namespace {
@@ -37,6 +39,16 @@ void check_rois(const Tensor& rois, const Tensor& features, const char* features
                    rois.scalar_type());
   TORCH_CHECK_VALUE(rois.device() == features.device(), "rois must be on ", features_name,
                     "'s device ", features.device(), ", got ", rois.device());
+}
+
+// images: the first column of `rois`, float64, on the CPU.
+void check_image_indices(const Tensor& images, int64_t batch_size) {
+  const auto index = images.accessor<double, 1>();
+  for (int64_t k = 0; k < index.size(0); ++k) {
+    // Written so that NaN fails, and compared as double since huge values fit no integer.
+    TORCH_CHECK_VALUE(index[k] >= 0 && index[k] < static_cast<double>(batch_size), "rois[", k,
+                      ", 0] must be an image index in [0, ", batch_size, "), got ", index[k]);
+  }
 }
 
 void check_spatial_scale(double spatial_scale) {
@@ -79,39 +91,59 @@ void check_built(const Registry& registry, const Tensor& features) {
       "--no-deps mmbanet (-e . in a checkout)");
 }
 
+// Whether image indices are checked on devices too where that means to wait for the device.
+bool checks_devices() {
+  const char* const value = std::getenv("MMBANET_CHECK_ROIS");
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
 // Shared by the kernels; the indices stay exact for float32 and float64.
-Tensor kernel_rois(const Tensor& rois) { return rois.to(at::kDouble).contiguous(); }
+Tensor kernel_rois(const Tensor& rois, int64_t batch_size) {
+  const Tensor kernel_rois = rois.to(at::kDouble).contiguous();
+  if (kernel_rois.is_cpu() || checks_devices()) {
+    check_image_indices(kernel_rois.select(1, 0).cpu(), batch_size);
+  }
+  return kernel_rois;
+}
+
+// NCHW or channels-last, whichever the tensor is or is nearer to.
+Tensor kernel_features(const Tensor& features) {
+  return features.contiguous(features.suggest_memory_format());
+}
 
 Tensor roi_inlay(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                  int64_t width, double spatial_scale, bool aligned) {
   check_forward(input, rois, batch_size, height, width, spatial_scale);
   check_built(DEVICE_REGISTRY(roi_inlay_impl), input);
-  return DISPATCH_DEVICE_IMPL(roi_inlay_impl, input.contiguous(), kernel_rois(rois), batch_size,
-                              height, width, spatial_scale, aligned);
+  return DISPATCH_DEVICE_IMPL(roi_inlay_impl, kernel_features(input), kernel_rois(rois, batch_size),
+                              batch_size, height, width, spatial_scale, aligned);
 }
 
 Tensor roi_inlay_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
                           int64_t crop_width, double spatial_scale, bool aligned) {
   check_backward(grad, rois, crop_height, crop_width, spatial_scale);
   check_built(DEVICE_REGISTRY(roi_inlay_backward_impl), grad);
-  return DISPATCH_DEVICE_IMPL(roi_inlay_backward_impl, grad.contiguous(), kernel_rois(rois),
-                              crop_height, crop_width, spatial_scale, aligned);
+  return DISPATCH_DEVICE_IMPL(roi_inlay_backward_impl, kernel_features(grad),
+                              kernel_rois(rois, grad.size(0)), crop_height, crop_width,
+                              spatial_scale, aligned);
 }
 
 Tensor roi_upsample(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                     int64_t width, double spatial_scale, bool aligned, bool mean) {
   check_forward(input, rois, batch_size, height, width, spatial_scale);
   check_built(DEVICE_REGISTRY(roi_upsample_impl), input);
-  return DISPATCH_DEVICE_IMPL(roi_upsample_impl, input.contiguous(), kernel_rois(rois), batch_size,
-                              height, width, spatial_scale, aligned, mean);
+  return DISPATCH_DEVICE_IMPL(roi_upsample_impl, kernel_features(input),
+                              kernel_rois(rois, batch_size), batch_size, height, width,
+                              spatial_scale, aligned, mean);
 }
 
 Tensor roi_upsample_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
                              int64_t crop_width, double spatial_scale, bool aligned, bool mean) {
   check_backward(grad, rois, crop_height, crop_width, spatial_scale);
   check_built(DEVICE_REGISTRY(roi_upsample_backward_impl), grad);
-  return DISPATCH_DEVICE_IMPL(roi_upsample_backward_impl, grad.contiguous(), kernel_rois(rois),
-                              crop_height, crop_width, spatial_scale, aligned, mean);
+  return DISPATCH_DEVICE_IMPL(roi_upsample_backward_impl, kernel_features(grad),
+                              kernel_rois(rois, grad.size(0)), crop_height, crop_width,
+                              spatial_scale, aligned, mean);
 }
 
 }  // namespace

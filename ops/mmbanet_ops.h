@@ -1,5 +1,7 @@
 // Device-independent entry points. Each device registers its implementation under these names with
-// REGISTER_DEVICE_IMPL; the arguments have been checked and are contiguous, RoIs are float64.
+// REGISTER_DEVICE_IMPL. The arguments have been checked; RoIs are float64 and contiguous, on the
+// CPU with valid image indices. Features are contiguous in their suggested memory format, NCHW or
+// channels-last, and so must be the result.
 //
 // Shapes: input (K, C, h, w), rois (K, 5), maps and gradients of maps (N, C, H, W).
 #pragma once

@@ -53,15 +53,17 @@ MMBANET_HOST_DEVICE inline double product(double a, double b) {
 MMBANET_HOST_DEVICE inline Axis make_axis(double low, double high, double spatial_scale,
                                           bool aligned, int pixels) {
   Axis axis;
+  const double offset = aligned ? 0.5 : 0.0;
   const double scaled_low = product(low, spatial_scale);
-  const double start = scaled_low - (aligned ? 0.5 : 0.0);
-  const double extent = product(high, spatial_scale) - scaled_low;
+  const double scaled_high = product(high, spatial_scale);
+  const double start = scaled_low - offset;
+  const double extent = scaled_high - scaled_low;
   // Also false for NaN. A finite extent implies a finite start.
   if (!(extent > 0 && extent <= std::numeric_limits<double>::max())) return axis;
   axis.start = start;
   axis.extent = extent;
   // Compare as double first: the coordinates may not fit an int.
-  const double last = start + extent;
+  const double last = scaled_high - offset;  // start + extent, but exact where that is rounded
   if (start > pixels - 1 || last < 0) return axis;
   axis.begin = start <= 0 ? 0 : static_cast<int>(std::ceil(start));
   axis.end = last >= pixels - 1 ? pixels : static_cast<int>(std::floor(last)) + 1;

@@ -4,10 +4,12 @@ An operator is linear in its first argument, so its derivative is its transpose,
 operator of its own (``*_backward``), and the derivative of that is the operator itself: gradients
 of any order come from these two. RoIs have no gradient.
 
-Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W).
+Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W). Results have the
+memory format of the features that they are made from: NCHW or channels-last.
 """
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 
 def _register(name: str) -> None:
@@ -22,11 +24,11 @@ def _register(name: str) -> None:
     def forward_fake(input, rois, batch_size, height, width, *options):
         _check_fake(input, rois)
         torch._check(input.shape[0] == rois.shape[0], lambda: 'rois must have one row per crop')
-        return input.new_empty((batch_size, input.shape[1], height, width))
+        return _empty_like_layout(input, (batch_size, input.shape[1], height, width))
 
     def backward_fake(grad, rois, crop_height, crop_width, *options):
         _check_fake(grad, rois)
-        return grad.new_empty((rois.shape[0], grad.shape[1], crop_height, crop_width))
+        return _empty_like_layout(grad, (rois.shape[0], grad.shape[1], crop_height, crop_width))
 
     def forward_context(ctx, inputs, output):
         input, ctx.rois, _, _, _, *ctx.options = inputs
@@ -51,6 +53,13 @@ def _register(name: str) -> None:
     )
     torch.library.register_autograd(
         f'mmbanet::{name}_backward', backward_gradient, setup_context=backward_context
+    )
+
+
+def _empty_like_layout(features, shape):
+    memory_format = suggest_memory_format(features)
+    return torch.empty(
+        shape, dtype=features.dtype, device=features.device, memory_format=memory_format
     )
 
 

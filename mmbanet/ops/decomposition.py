@@ -73,12 +73,13 @@ def _axis_weights(
     """Weights (K, pixels, samples) of one axis, and whether a pixel is covered (K, pixels)."""
     # A tensor, since the exporter to ONNX rounds numbers to float32.
     scale = torch.tensor(spatial_scale, dtype=torch.float64)
-    scaled_low = (low * scale)[:, None]
-    extent = (high * scale)[:, None] - scaled_low
-    start = scaled_low - (0.5 if aligned else 0.0)
+    offset = 0.5 if aligned else 0.0
+    scaled_low, scaled_high = (low * scale)[:, None], (high * scale)[:, None]
+    extent = scaled_high - scaled_low
+    start, end = scaled_low - offset, scaled_high - offset
     pixel = torch.arange(pixels, dtype=torch.float64, device=low.device)
     covered = (extent > 0) & (extent < math.inf)
-    covered = covered & (pixel >= start) & (pixel <= start + extent)
+    covered = covered & (pixel >= start) & (pixel <= end)
     position = ((pixel - start) / extent * samples - 0.5).clamp(0, samples - 1)
     # A NaN of a RoI that covers nothing would survive the multiplication by 0.
     position = torch.where(covered, position, torch.zeros_like(position))

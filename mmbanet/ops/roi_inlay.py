@@ -44,11 +44,14 @@ def roi_inlay(
             RoIAlign, ``aligned=False`` does not enlarge RoIs of less than one pixel.
 
     Returns:
-        Tensor[N, C, H, W]: The map, contiguous, with the dtype and device of ``input``.
+        Tensor[N, C, H, W]: The map, with the dtype, device and memory format (NCHW or channels-last)
+        of ``input``. No layout is copied, and both give the same bits.
 
     Raises:
         ValueError: If an argument has the wrong shape or range; on the CPU also if an image index
-            is outside [0, batch_size). On CUDA such a RoI is skipped.
+            is outside [0, batch_size). On CUDA such a RoI is skipped, unless the environment
+            variable ``MMBANET_CHECK_ROIS`` is 1: then it is an error there too, which costs a wait
+            for the GPU.
         TypeError: If an argument has the wrong type or dtype.
         ImportError: If the compiled operators are not built.
     """

@@ -42,7 +42,7 @@ def roi_upsample(
             point within 1e-9 of a pixel is on it, so that rounding does not change the number).
 
     Returns:
-        Tensor[N, C, H, W]: The map, contiguous, with the dtype and device of ``input``.
+        Tensor[N, C, H, W]: The map, with the dtype, device and memory format of ``input``.
 
     Raises:
         ValueError, TypeError, ImportError: As :func:`~mmbanet.ops.roi_inlay`.

@@ -1,19 +1,18 @@
 // RoIInlay on the CPU, backward: the transpose of the forward pass, gathered by the sampling
 // points.
 //
-// Work is split over channels, so every element has one writer.
+// Work is split over crops and channels, so every element has one writer.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #include "../mmbanet_ops.h"
-#include "huge_pages.h"
 #include "inlaid_roi.h"
+#include "layout.h"
+#include "map_memory.h"
 
 namespace mmbanet {
 namespace {
@@ -21,123 +20,200 @@ namespace {
 // The matrices of so many RoIs exist at a time, which bounds the memory.
 constexpr size_t kRoiGroup = 64;
 
-// Scratch memory of a thread in the backward pass.
+// 1 / (number of RoIs that cover the pixel), 1 where there is none. (H, W) of one image and, since
+// rows are read in chunks, kLanes more.
 template <typename acc_t>
-struct BackwardScratch {
-  AlignedVector<acc_t> band, crop_row, carried_rows;
+AlignedVector<acc_t> inverse_counts(const std::vector<Roi>& rois, int height, int width) {
+  AlignedVector<acc_t> counts(static_cast<size_t>(height) * width + kLanes);
+  for (const Roi& roi : rois) {
+    for (int p = roi.y.begin; p < roi.y.end; ++p) {
+      acc_t* const row = counts.data() + static_cast<size_t>(p) * width;
+      for (int q = roi.x.begin; q < roi.x.end; ++q) row[q] += 1;
+    }
+  }
+  for (acc_t& count : counts) count = acc_t(1) / std::max(count, acc_t(1));
+  return counts;
+}
+
+// One image's gradient, each pixel over the number of RoIs that cover it; one block of channels at
+// a time. Planes are copied, one at a time: RoIs that overlap share the division, and rows are
+// aligned.
+template <typename scalar_t>
+class PlanarGradient {
+ public:
+  using Layout = Planar<scalar_t>;
+  using acc_t = typename Layout::acc_t;
+
+  PlanarGradient(const Layout& layout, const scalar_t* begin, const scalar_t* /*end*/,
+                 const acc_t* inverse, int height, int width)
+      : layout_(layout),
+        begin_(begin),
+        inverse_(inverse),
+        height_(height),
+        width_(width),
+        stride_(round_up(width, kLanes)),
+        plane_(height * stride_) {}
+
+  MMBANET_INLINE void select(int64_t block) {
+    if (block == block_) return;
+    block_ = block;
+    const scalar_t* MMBANET_RESTRICT from =
+        begin_ + layout_.plane(0, block, static_cast<int64_t>(height_) * width_);
+    const acc_t* MMBANET_RESTRICT factors = inverse_;
+    acc_t* MMBANET_RESTRICT to = plane_.data();
+    for (int p = 0; p < height_; ++p, from += width_, factors += width_, to += stride_) {
+      for (int q = 0; q < width_; ++q) to[q] = static_cast<acc_t>(from[q]) * factors[q];
+    }
+  }
+
+  // A function of (row, chunk) for the rows that start at a pixel.
+  MMBANET_INLINE auto rows(int first_row, int first_column) const {
+    const acc_t* const from = plane_.data() + first_row * stride_ + first_column;
+    return [from, stride = stride_](int row, int64_t chunk)
+               MMBANET_INLINE_LAMBDA { return lanes(from + row * stride + chunk * kLanes); };
+  }
+
+ private:
+  const Layout& layout_;
+  const scalar_t* begin_;
+  const acc_t* inverse_;
+  int height_, width_;
+  int64_t stride_;
+  int64_t block_ = -1;
+  AlignedVector<acc_t> plane_;
 };
 
-// Sums over the pixels seen so far for two rows of sampling points: those between which the last
-// pixel lay. Bands are visited from top to bottom, and a RoI carries these from one to the next.
-template <typename acc_t>
-struct Carried {
-  acc_t* low;
-  acc_t* high;
+template <typename scalar_t>
+class InterleavedGradient {
+ public:
+  using Layout = Interleaved<scalar_t>;
+  using acc_t = typename Layout::acc_t;
+
+  InterleavedGradient(const Layout& layout, const scalar_t* begin, const scalar_t* end,
+                      const acc_t* inverse, int /*height*/, int width)
+      : layout_(layout), begin_(begin), end_(end), inverse_(inverse), width_(width) {}
+
+  MMBANET_INLINE void select(int64_t block) { from_ = begin_ + layout_.plane(0, block, 0); }
+
+  MMBANET_INLINE auto rows(int first_row, int first_column) const {
+    const int64_t first = static_cast<int64_t>(first_row) * width_ + first_column;
+    return [this, first](int row, int64_t chunk) MMBANET_INLINE_LAMBDA {
+      const int64_t pixel = first + static_cast<int64_t>(row) * width_;
+      return layout_.load_chunk(from_ + layout_.pixel(pixel), inverse_ + pixel, chunk, end_);
+    };
+  }
+
+ private:
+  const Layout& layout_;
+  const scalar_t *begin_, *end_;
+  const scalar_t* from_ = nullptr;
+  const acc_t* inverse_;
+  int width_;
 };
 
-// Gathers a RoI's pixels in rows begin .. end - 1 of the band. Rows first: pixels between two rows
-// of sampling points are summed into both; a complete row goes through the transposed column
-// matrix.
-template <typename scalar_t, typename acc_t>
-MMBANET_INLINE void gather_crop(const InlaidRoi<acc_t>& roi, int begin, int end, int band_begin,
-                                int64_t stride, int crop_height, int crop_width,
-                                Carried<acc_t>& carried, scalar_t* grad_crop,
-                                BackwardScratch<acc_t>& scratch) {
-  const int64_t size = round_up(roi.column_end - roi.column_begin, kLanes);
+template <typename scalar_t>
+PlanarGradient<scalar_t> gradient_of(const Planar<scalar_t>&);
+template <typename scalar_t>
+InterleavedGradient<scalar_t> gradient_of(const Interleaved<scalar_t>&);
+
+// Scratch memory of a thread.
+template <typename acc_t>
+struct Scratch {
+  // Sums over pixels for two neighbouring rows of sampling points; the columns are still pixels.
+  AlignedVector<acc_t> low, high;
+  AlignedVector<acc_t> points;  // a row of sampling points
+};
+
+// The gradient of one crop's block of channels. Rows first: pixels between two rows of sampling
+// points are summed into both; a complete row goes through the transposed column matrix.
+template <typename Target, typename Layout, typename Gradient>
+MMBANET_INLINE void gather_crop(const Layout& layout, const InlaidRoi<Layout>& roi,
+                                const Gradient& gradient, int64_t block, int crop_height,
+                                int crop_width, typename Layout::scalar_t* grad_crop,
+                                Scratch<typename Layout::acc_t>& scratch) {
+  using acc_t = typename Layout::acc_t;
+  const int64_t size = static_cast<int64_t>(roi.column_end - roi.first_column) * layout.element;
+  const int64_t chunks = (size + kLanes - 1) / kLanes;
+  acc_t* low = scratch.low.data();
+  acc_t* high = scratch.high.data();
   const auto clear = [&](acc_t* row)
-                         MMBANET_INLINE_LAMBDA { std::fill(row, row + size, acc_t(0)); };
+                         MMBANET_INLINE_LAMBDA { std::fill(row, row + chunks * kLanes, acc_t(0)); };
   const auto finish = [&](int64_t row, const acc_t* from) MMBANET_INLINE_LAMBDA {
-    acc_t* const crop_row = scratch.crop_row.data();
-    all_finite(from, size) ? roi.columns.multiply(from, crop_row)
-                           : roi.columns.multiply_nonfinite(from, crop_row);
-    scalar_t* const to = grad_crop + row * crop_width;
-    for (int j = 0; j < crop_width; ++j) to[j] = static_cast<scalar_t>(crop_row[j]);
+    const bool finite = all_finite<acc_t>(from, chunks * kLanes);
+    for (int64_t i = 0; i < roi.columns.chunks(); ++i) {
+      lanes(scratch.points.data() + i * kLanes) =
+          roi.columns.template product<Target>(from, i, finite);
+    }
+    const auto factor = [](int64_t) MMBANET_INLINE_LAMBDA { return acc_t(1); };
+    layout.store(scratch.points.data(), factor, crop_width, block,
+                 grad_crop + layout.pixel(row * crop_width));
   };
 
-  if (begin == roi.row_begin) {
-    clear(carried.low);
-    clear(carried.high);
-  }
-  for (int run = begin; run < end;) {
-    const int next_run = roi.run_end(run, end);
-    const int row = roi.row(run).low;
-    const int row_before = run == roi.row_begin ? row : roi.row(run - 1).low;
-    if (row != row_before) {
-      finish(row_before, carried.low);
-      if (row == row_before + 1) {
-        std::swap(carried.low, carried.high);
+  clear(low);
+  clear(high);
+  int row = roi.row(roi.row_begin).low;
+  for (int run = roi.row_begin; run < roi.row_end;) {
+    const int next_run = roi.run_end(run, roi.row_end);
+    if (roi.row(run).low != row) {
+      finish(row, low);
+      if (roi.row(run).low == row + 1) {
+        std::swap(low, high);
       } else {
-        finish(row_before + 1, carried.high);
-        clear(carried.low);
+        finish(row + 1, high);
+        clear(low);
       }
-      clear(carried.high);
+      clear(high);
+      row = roi.row(run).low;
     }
-    const acc_t* MMBANET_RESTRICT band =
-        scratch.band.data() + (run - band_begin) * stride + roi.column_begin;
-    const RowTap<acc_t>* MMBANET_RESTRICT taps = &roi.row(run);
-    for (int64_t q = 0; q < size; q += kLanes) {
-      Lanes<acc_t> low = lanes(carried.low + q);
-      Lanes<acc_t> high = lanes(carried.high + q);
-      const acc_t* from = band + q;
-      for (int i = 0; i < next_run - run; ++i, from += stride) {
-        const Lanes<acc_t> part = taps[i].fraction * lanes(from);
-        low += lanes(from) - part;
-        high += part;
+    const auto rows = gradient.rows(run, roi.first_column);
+    const RowTap<acc_t>* const taps = &roi.row(run);
+    for (int64_t i = 0; i < chunks; ++i) {
+      Lanes<acc_t> low_sum = lanes(low + i * kLanes);
+      Lanes<acc_t> high_sum = lanes(high + i * kLanes);
+      for (int r = 0; r < next_run - run; ++r) {
+        const Lanes<acc_t> value = rows(r, i);
+        const Lanes<acc_t> part = taps[r].fraction * value;
+        low_sum += value - part;
+        high_sum += part;
       }
-      lanes(carried.low + q) = low;
-      lanes(carried.high + q) = high;
+      lanes(low + i * kLanes) = low_sum;
+      lanes(high + i * kLanes) = high_sum;
     }
     run = next_run;
   }
-  if (end == roi.row_end) {
-    const int row = roi.row(end - 1).low;
-    finish(row, carried.low);
-    if (row + 1 < crop_height) finish(row + 1, carried.high);
-  }
+  finish(row, low);
+  if (row + 1 < crop_height) finish(row + 1, high);
 }
 
-template <typename scalar_t>
-void inlay_image_backward(const scalar_t* grad, const std::vector<Roi>& rois, int64_t channels,
-                          int height, int width, int crop_height, int crop_width,
-                          scalar_t* grad_input) {
-  using acc_t = at::opmath_type<scalar_t>;
-  const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
+// grad: of one image's map.
+template <typename Layout>
+void inlay_image_backward(const Layout& layout, const typename Layout::scalar_t* grad,
+                          const std::vector<Roi>& rois, int height, int width, int crop_height,
+                          int crop_width, typename Layout::scalar_t* grad_input) {
+  using acc_t = typename Layout::acc_t;
+  const auto inverse = inverse_counts<acc_t>(rois, height, width);
+  const auto* const grad_end = grad + layout.channels() * height * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  const Band band(height, width);
   for (size_t group = 0; group < rois.size(); group += kRoiGroup) {
     const size_t group_end = std::min(group + kRoiGroup, rois.size());
-    const auto inlaid = inlay_rois<acc_t>(rois.data() + group, rois.data() + group_end, crop_height,
-                                          crop_width, Direction::kToCrop);
-    at::parallel_for(0, channels, 1, [&](int64_t channel_begin, int64_t channel_end) {
-      BackwardScratch<acc_t> scratch;
-      scratch.band.resize(static_cast<int64_t>(band.rows) * band.stride);
-      scratch.crop_row.resize(round_up(crop_width, kLanes));
-      scratch.carried_rows.resize(inlaid.size() * 2 * band.stride);
-      std::vector<Carried<acc_t>> carried;
-      for (size_t i = 0; i < inlaid.size(); ++i) {
-        acc_t* const rows = scratch.carried_rows.data() + i * 2 * band.stride;
-        carried.push_back({rows, rows + band.stride});
-      }
-      run_vectorized([&]() MMBANET_INLINE_LAMBDA {
-        for (int64_t channel = channel_begin; channel < channel_end; ++channel) {
-          for (int band_begin = 0; band_begin < height; band_begin += band.rows) {
-            const int band_end = std::min(band_begin + band.rows, height);
-            acc_t* MMBANET_RESTRICT to = scratch.band.data();
-            for (int64_t p = band_begin; p < band_end; ++p, to += band.stride) {
-              const acc_t* MMBANET_RESTRICT factor = inverse.data() + p * width;
-              const scalar_t* MMBANET_RESTRICT from = grad + (channel * height + p) * width;
-              for (int q = 0; q < width; ++q) to[q] = static_cast<acc_t>(from[q]) * factor[q];
-            }
-            for (size_t i = 0; i < inlaid.size(); ++i) {
-              const auto& roi = inlaid[i];
-              const int begin = std::max(roi.row_begin, band_begin);
-              const int end = std::min(roi.row_end, band_end);
-              if (begin >= end) continue;
-              gather_crop(roi, begin, end, band_begin, band.stride, crop_height, crop_width,
-                          carried[i], grad_input + (roi.index * channels + channel) * crop_plane,
-                          scratch);
-            }
-          }
+    const auto inlaid = inlay_rois<Layout>(rois.data() + group, rois.data() + group_end,
+                                           crop_height, crop_width, Direction::kToCrop, layout);
+    const int64_t group_size = static_cast<int64_t>(inlaid.size());
+    at::parallel_for(0, layout.blocks * group_size, 1, [&](int64_t task_begin, int64_t task_end) {
+      decltype(gradient_of(layout)) gradient(layout, grad, grad_end, inverse.data(), height, width);
+      Scratch<acc_t> scratch;
+      const int64_t row_size = static_cast<int64_t>(width + kLanes) * layout.element;
+      scratch.low.resize(row_size + Layout::Matrix::kPadding);
+      scratch.high.resize(row_size + Layout::Matrix::kPadding);
+      scratch.points.resize(static_cast<int64_t>(crop_width) * layout.element + kLanes);
+      run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
+        for (int64_t task = task_begin; task < task_end; ++task) {
+          const int64_t block = task / group_size;
+          const auto& roi = inlaid[task % group_size];
+          gradient.select(block);
+          gather_crop<decltype(target)>(layout, roi, gradient, block, crop_height, crop_width,
+                                        grad_input + layout.plane(roi.index, block, crop_plane),
+                                        scratch);
         }
       });
     });
@@ -147,20 +223,24 @@ void inlay_image_backward(const scalar_t* grad, const std::vector<Roi>& rois, in
 Tensor roi_inlay_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t crop_height,
                               int64_t crop_width, double spatial_scale, bool aligned) {
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
+  const int64_t map_size = channels * height * width;
   const auto images = list_rois(rois, grad.size(0), height, width, spatial_scale, aligned);
-  Tensor grad_input =
-      empty_on_huge_pages({rois.size(0), channels, crop_height, crop_width}, grad.options());
-  grad_input.zero_();
-  if (grad_input.numel() == 0 || grad.numel() == 0) return grad_input;
+  const auto memory_format = grad.suggest_memory_format();
+  const MapMemory grad_input = allocate_map({rois.size(0), channels, crop_height, crop_width},
+                                            grad.options(), memory_format);
+  if (!grad_input.zeroed) grad_input.tensor.zero_();
+  if (grad_input.tensor.numel() == 0 || grad.numel() == 0) return grad_input.tensor;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_inlay_backward", [&] {
         for (int64_t n = 0; n < grad.size(0); ++n) {
-          inlay_image_backward<scalar_t>(grad.data_ptr<scalar_t>() + n * channels * height * width,
-                                         images[n], channels, height, width, crop_height,
-                                         crop_width, grad_input.data_ptr<scalar_t>());
+          dispatch_layout<scalar_t>(memory_format, channels, [&](const auto& layout) {
+            inlay_image_backward(layout, grad.data_ptr<scalar_t>() + n * map_size, images[n],
+                                 height, width, crop_height, crop_width,
+                                 grad_input.tensor.data_ptr<scalar_t>());
+          });
         }
       });
-  return grad_input;
+  return grad_input.tensor;
 }
 
 }  // namespace

@@ -1,145 +1,191 @@
 // RoIInlay on the CPU, forward (section 3.2 of the paper).
 //
-// The interpolation is separable. Work is split over parts of the map (image, channel, band of
-// rows) and not over RoIs, so every element has one writer and the result does not depend on the
-// number of threads.
+// The interpolation is separable. Work is split over parts of the map (band of rows, channels) and
+// not over RoIs, so every element has one writer and the result does not depend on the number of
+// threads. RoIs are added up in scratch memory that stays in the first-level cache.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #include "../mmbanet_ops.h"
-#include "huge_pages.h"
+#include "coverage.h"
 #include "inlaid_roi.h"
+#include "layout.h"
+#include "map_memory.h"
 
 namespace mmbanet {
 namespace {
 
-// Elements as the accumulation type, converted into the buffer if need be.
-template <typename scalar_t, typename acc_t>
-MMBANET_INLINE const acc_t* load(const scalar_t* values, int64_t size, acc_t* buffer) {
-  if constexpr (std::is_same_v<scalar_t, acc_t>) {
-    return values;
-  } else {
-    for (int64_t i = 0; i < size; ++i) buffer[i] = static_cast<acc_t>(values[i]);
-    return buffer;
-  }
-}
-
-// Scratch memory of a thread in the forward pass.
+// Scratch memory of a thread.
 template <typename acc_t>
-struct ForwardScratch {
-  AlignedVector<acc_t> band, crop, low, high;
+struct Scratch {
+  AlignedVector<acc_t> band;    // zeros between tasks
+  AlignedVector<acc_t> points;  // one row of a crop
+  AlignedVector<acc_t> low;     // that row or the one before, interpolated along the columns
 };
 
-// Adds a RoI's pixels in rows begin .. end - 1 of the map to the band, whose first row is
-// band_begin.
-template <typename scalar_t, typename acc_t>
-MMBANET_INLINE void add_crop(const InlaidRoi<acc_t>& roi, const scalar_t* crop, int crop_height,
-                             int crop_width, int begin, int end, int band_begin, int64_t stride,
-                             ForwardScratch<acc_t>& scratch) {
-  const int64_t first_row = roi.row(begin).low;
-  const int64_t rows = std::min(roi.row(end - 1).low + 2, crop_height) - first_row;
-  const acc_t* const points =
-      load(crop + first_row * crop_width, rows * crop_width, scratch.crop.data());
-  const bool finite = all_finite(points, rows * crop_width);
-  const auto expand = [&](int row, acc_t* to) MMBANET_INLINE_LAMBDA {
-    const acc_t* const from = points + (row - first_row) * crop_width;
-    finite ? roi.columns.multiply(from, to) : roi.columns.multiply_nonfinite(from, to);
-  };
+// The part of a RoI that lies in a band.
+template <typename Layout>
+struct RoiPart {
+  RoiPart(const InlaidRoi<Layout>& roi, Band band, int crop_height)
+      : roi(&roi), rows(band.intersect(roi.row_begin, roi.row_end)) {
+    if (rows.begin >= rows.end) return;
+    first_point_row = roi.row(rows.begin).low;
+    point_rows = std::min(roi.row(rows.end - 1).low + 2, crop_height) - first_point_row;
+  }
 
-  const int64_t size = roi.columns.padded_outputs();
-  acc_t* low = scratch.low.data();
-  acc_t* high = scratch.high.data();
-  int expanded = -1;  // row of the crop that `high` holds
-  for (int run = begin; run < end;) {
-    const int next_run = roi.run_end(run, end);
-    const int row = roi.row(run).low;
-    if (row == expanded) {
-      std::swap(low, high);
-    } else {
-      expand(row, low);
+  const InlaidRoi<Layout>* roi;
+  Band rows;                // of the map, none if begin >= end
+  int first_point_row = 0;  // rows of sampling points between which they lie
+  int point_rows = 0;
+};
+
+template <typename Layout>
+struct Crops {
+  using scalar_t = typename Layout::scalar_t;
+
+  // The first row of sampling points that the part needs.
+  const scalar_t* rows_of(const RoiPart<Layout>& part, int64_t block) const {
+    const int64_t plane = static_cast<int64_t>(height) * width;
+    return begin + layout.plane(part.roi->index, block, plane) +
+           layout.pixel(static_cast<int64_t>(part.first_point_row) * width);
+  }
+
+  const Layout& layout;
+  const scalar_t* begin;
+  const scalar_t* end;
+  int height, width;
+};
+
+// Adds a RoI's pixels to scratch.band, whose first row is band_begin. Meanwhile fetches the next
+// RoI's rows of sampling points, a row at a time: they are scattered over the memory.
+template <typename Target, typename Layout>
+MMBANET_INLINE void add_crop(const Crops<Layout>& crops, const RoiPart<Layout>& part, int64_t block,
+                             const typename Layout::scalar_t* next_rows, int next_row_count,
+                             int band_begin, int64_t stride,
+                             Scratch<typename Layout::acc_t>& scratch) {
+  using acc_t = typename Layout::acc_t;
+  const Layout& layout = crops.layout;
+  const InlaidRoi<Layout>& roi = *part.roi;
+  const auto* const rows = crops.rows_of(part, block);
+  const bool finite = layout.all_finite(rows, static_cast<int64_t>(part.point_rows) * crops.width);
+  const auto points = [&](int row) MMBANET_INLINE_LAMBDA {
+    const int64_t i = row - part.first_point_row;
+    if (i < next_row_count) {
+      layout.prefetch(next_rows + layout.pixel(i * crops.width), crops.width);
     }
-    const bool last_row = row + 1 == crop_height;
-    if (!last_row) expand(row + 1, high);
-    expanded = row + 1;
-
-    const acc_t* MMBANET_RESTRICT above = low;
-    const acc_t* MMBANET_RESTRICT below = last_row ? low : high;
-    acc_t* MMBANET_RESTRICT band =
-        scratch.band.data() + (run - band_begin) * stride + roi.column_begin;
-    const RowTap<acc_t>* MMBANET_RESTRICT taps = &roi.row(run);
-    for (int64_t q = 0; q < size; q += kLanes) {
-      const Lanes<acc_t> value = lanes(above + q);
-      const Lanes<acc_t> difference = lanes(below + q) - value;
-      acc_t* to = band + q;
-      for (int i = 0; i < next_run - run; ++i, to += stride) {
-        lanes(to) += value + taps[i].fraction * difference;
+    return layout.load(rows + layout.pixel(i * crops.width), crops.end, crops.width, block,
+                       scratch.points.data());
+  };
+  acc_t* MMBANET_RESTRICT low = scratch.low.data();
+  const int64_t chunks = roi.columns.chunks();
+  int held = -1;  // row of sampling points that `low` is made from
+  for (int run = part.rows.begin; run < part.rows.end;) {
+    const int next_run = roi.run_end(run, part.rows.end);
+    const int row = roi.row(run).low;
+    if (row != held) {
+      const acc_t* const from = points(row);
+      for (int64_t i = 0; i < chunks; ++i) {
+        lanes(low + i * kLanes) = roi.columns.template product<Target>(from, i, finite);
       }
     }
+    const bool is_last = row + 1 == crops.height;
+    const acc_t* const from = is_last ? nullptr : points(row + 1);
+    acc_t* const band =
+        scratch.band.data() + (run - band_begin) * stride + roi.first_column * layout.element;
+    const RowTap<acc_t>* const taps = &roi.row(run);
+    for (int64_t i = 0; i < chunks; ++i) {
+      const Lanes<acc_t> value = lanes(low + i * kLanes);
+      const Lanes<acc_t> next =
+          is_last ? value : roi.columns.template product<Target>(from, i, finite);
+      const Lanes<acc_t> difference = next - value;
+      acc_t* MMBANET_RESTRICT to = band + i * kLanes;
+      for (int r = 0; r < next_run - run; ++r, to += stride) {
+        lanes(to) += value + taps[r].fraction * difference;
+      }
+      lanes(low + i * kLanes) = next;
+    }
+    held = row + 1;
     run = next_run;
   }
 }
 
-template <typename scalar_t>
-void inlay_image(const scalar_t* input, const std::vector<Roi>& rois, int64_t channels,
-                 int crop_height, int crop_width, int height, int width, scalar_t* output) {
-  using acc_t = at::opmath_type<scalar_t>;
-  const auto inlaid = inlay_rois<acc_t>(rois.data(), rois.data() + rois.size(), crop_height,
-                                        crop_width, Direction::kToMap);
-  const std::vector<acc_t> inverse = inverse_counts<acc_t>(rois, height, width);
-  const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  const Band band(height, width);
-  const int64_t bands = (height + band.rows - 1) / band.rows;
+// map: of one image; its elements are 0 already if `zeroed`.
+template <typename Layout>
+void inlay_image(const Crops<Layout>& crops, const std::vector<Roi>& rois, int height, int width,
+                 bool zeroed, typename Layout::scalar_t* map) {
+  using acc_t = typename Layout::acc_t;
+  const Layout& layout = crops.layout;
+  const auto inlaid = inlay_rois<Layout>(rois.data(), rois.data() + rois.size(), crops.height,
+                                         crops.width, Direction::kToMap, layout);
+  const Bands bands(layout, height, width);
 
-  at::parallel_for(0, channels * bands, 1, [&](int64_t task_begin, int64_t task_end) {
-    ForwardScratch<acc_t> scratch;
-    scratch.band.resize(static_cast<int64_t>(band.rows) * band.stride);
-    scratch.low.resize(band.stride);
-    scratch.high.resize(band.stride);
-    if constexpr (!std::is_same_v<scalar_t, acc_t>) scratch.crop.resize(crop_plane);
-    run_vectorized([&]() MMBANET_INLINE_LAMBDA {
-      for (int64_t task = task_begin; task < task_end; ++task) {
-        const int64_t channel = task / bands;
-        const int band_begin = static_cast<int>(task % bands) * band.rows;
-        const int band_end = std::min(band_begin + band.rows, height);
-        std::fill(scratch.band.begin(), scratch.band.end(), acc_t(0));
-        for (const auto& roi : inlaid) {
-          const int begin = std::max(roi.row_begin, band_begin);
-          const int end = std::min(roi.row_end, band_end);
-          if (begin >= end) continue;
-          add_crop(roi, input + (roi.index * channels + channel) * crop_plane, crop_height,
-                   crop_width, begin, end, band_begin, band.stride, scratch);
-        }
-        const acc_t* sum = scratch.band.data();
-        for (int64_t p = band_begin; p < band_end; ++p, sum += band.stride) {
-          const acc_t* MMBANET_RESTRICT factor = inverse.data() + p * width;
-          scalar_t* MMBANET_RESTRICT to = output + (channel * height + p) * width;
-          for (int q = 0; q < width; ++q) to[q] = static_cast<scalar_t>(sum[q] * factor[q]);
-        }
+  at::parallel_for(0, bands.tasks(), 1, [&](int64_t task_begin, int64_t task_end) {
+    Scratch<acc_t> scratch;
+    scratch.band.resize(bands.size());
+    scratch.points.resize(static_cast<int64_t>(crops.width) * layout.element +
+                          Layout::Matrix::kPadding);
+    scratch.low.resize(bands.stride());
+    Coverage<acc_t> coverage;
+    std::vector<RoiPart<Layout>> parts;
+    for (int64_t task = task_begin; task < task_end; ++task) {
+      const Band band = bands.band(task);
+      parts.clear();
+      for (const auto& roi : inlaid) {
+        const RoiPart<Layout> part(roi, band, crops.height);
+        if (part.point_rows > 0) parts.push_back(part);
       }
-    });
+      const int64_t block_end = bands.block_end(task);
+      run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
+        coverage.reset(band, width, [&](const auto& row) MMBANET_INLINE_LAMBDA {
+          for (const auto& part : parts) {
+            for (int p = part.rows.begin; p < part.rows.end; ++p) {
+              acc_t* const counts = row(p);
+              for (int q = part.roi->column_begin; q < part.roi->column_end; ++q) counts[q] += 1;
+            }
+          }
+        });
+        for (int64_t block = bands.block_begin(task); block < block_end; ++block) {
+          for (size_t i = 0; i < parts.size(); ++i) {
+            const bool is_last = i + 1 == parts.size();
+            const auto& next = is_last ? parts[0] : parts[i + 1];
+            const int64_t next_block = std::min(block + is_last, block_end - 1);
+            add_crop<decltype(target)>(crops, parts[i], block, crops.rows_of(next, next_block),
+                                       next.point_rows, band.begin, bands.stride(), scratch);
+          }
+          const auto factor = [](acc_t inverse) MMBANET_INLINE_LAMBDA { return inverse; };
+          coverage.store(layout, band, scratch.band.data(), bands.stride(), block, zeroed, factor,
+                         map + layout.plane(0, block, static_cast<int64_t>(height) * width));
+        }
+      });
+    }
   });
 }
 
 Tensor roi_inlay_cpu(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                      int64_t width, double spatial_scale, bool aligned) {
   const auto images = list_rois(rois, batch_size, height, width, spatial_scale, aligned, &input);
-  const int64_t channels = input.size(1);
-  Tensor output = empty_on_huge_pages({batch_size, channels, height, width}, input.options());
-  if (output.numel() == 0) return output;
+  const int64_t channels = input.size(1), map_size = channels * height * width;
+  const auto memory_format = input.suggest_memory_format();
+  const MapMemory output =
+      allocate_map({batch_size, channels, height, width}, input.options(), memory_format);
+  if (output.tensor.numel() == 0) return output.tensor;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
+    const auto* const begin = input.data_ptr<scalar_t>();
+    auto* const maps = output.tensor.data_ptr<scalar_t>();
     for (int64_t n = 0; n < batch_size; ++n) {
-      inlay_image<scalar_t>(input.data_ptr<scalar_t>(), images[n], channels, input.size(2),
-                            input.size(3), height, width,
-                            output.data_ptr<scalar_t>() + n * channels * height * width);
+      dispatch_layout<scalar_t>(memory_format, channels, [&](const auto& layout) {
+        const Crops<std::decay_t<decltype(layout)>> crops{layout, begin, begin + input.numel(),
+                                                          static_cast<int>(input.size(2)),
+                                                          static_cast<int>(input.size(3))};
+        inlay_image(crops, images[n], height, width, output.zeroed, maps + n * map_size);
+      });
     }
   });
-  return output;
+  return output.tensor;
 }
 
 }  // namespace

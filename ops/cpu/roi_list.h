@@ -17,7 +17,7 @@ struct Roi {
 };
 
 // For each image its RoIs of positive, finite size. `rois` is (K, 5), float64, contiguous.
-// Throws ValueError if an image index is outside [0, batch_size).
+// Image indices must be in [0, batch_size).
 //
 // With `crops` (K, ...) the RoIs of an image come in an order that depends only on their values, so
 // that sums over them do not depend on the order in which the caller listed them. RoIs with equal

@@ -90,11 +90,13 @@ inline void check_magnitude(const Operator& op, const RandomSet& set, const Tens
 // The covered pixels of an axis, from the definition.
 inline std::vector<bool> covered_pixels(double low, double high, const RandomSet& set,
                                         int64_t pixels) {
-  const double start = low * set.spatial_scale - (set.aligned ? 0.5 : 0);
+  const double offset = set.aligned ? 0.5 : 0;
+  const double start = low * set.spatial_scale - offset;
+  const double end = high * set.spatial_scale - offset;
   const double extent = high * set.spatial_scale - low * set.spatial_scale;
   std::vector<bool> covered(pixels);
   for (int64_t p = 0; p < pixels; ++p) {
-    covered[p] = extent > 0 && std::isfinite(extent) && start <= p && p <= start + extent;
+    covered[p] = extent > 0 && std::isfinite(extent) && start <= p && p <= end;
   }
   return covered;
 }

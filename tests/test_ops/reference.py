@@ -21,12 +21,12 @@ def roi_inlay(input, rois, batch_size, output_size, spatial_scale=1.0, aligned=T
         box = _box_on_map(roi, spatial_scale, aligned)
         if box is None:
             continue
-        image, x_start, y_start, roi_width, roi_height = box
+        image, x_start, y_start, roi_width, roi_height, x_end, y_end = box
         for y in range(height):
-            if not y_start <= y <= y_start + roi_height:
+            if not y_start <= y <= y_end:
                 continue
             for x in range(width):
-                if not x_start <= x <= x_start + roi_width:
+                if not x_start <= x <= x_end:
                     continue
                 top, bottom, v = _neighbours(y, y_start, roi_height / crop_height, crop_height)
                 left, right, u = _neighbours(x, x_start, roi_width / crop_width, crop_width)
@@ -53,7 +53,7 @@ def roi_upsample(
         box = _box_on_map(roi, spatial_scale, aligned)
         if box is None:
             continue
-        image, x_start, y_start, roi_width, roi_height = box
+        image, x_start, y_start, roi_width, roi_height, _, _ = box
         for i in range(crop_height):
             for j in range(crop_width):
                 y = _snap(y_start + (i + 0.5) * (roi_height / crop_height))
@@ -72,7 +72,10 @@ def roi_upsample(
 
 
 def _box_on_map(roi, spatial_scale, aligned):
-    """(image, x start, y start, width, height) on the map, or None if the RoI covers nothing."""
+    """Image, and on the map x start, y start, width, height, x end, y end; None if it covers nothing.
+
+    The end is not start + width, which rounds: an edge on a pixel has to be on it.
+    """
     image, x1, y1, x2, y2 = (float(value) for value in roi)
     offset = 0.5 if aligned else 0.0
     with np.errstate(all='ignore'):
@@ -80,7 +83,9 @@ def _box_on_map(roi, spatial_scale, aligned):
         height = y2 * spatial_scale - y1 * spatial_scale
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
         return None
-    return int(image), x1 * spatial_scale - offset, y1 * spatial_scale - offset, width, height
+    x_start, y_start = x1 * spatial_scale - offset, y1 * spatial_scale - offset
+    x_end, y_end = x2 * spatial_scale - offset, y2 * spatial_scale - offset
+    return int(image), x_start, y_start, width, height, x_end, y_end
 
 
 def _neighbours(pixel, start, bin_size, samples):

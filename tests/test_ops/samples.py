@@ -3,6 +3,23 @@
 import torch
 
 SCALES = (1.0, 0.5, 0.25, 0.3)
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def channels_last(tensor):
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+# The same values in other strides. Those named channels_last have that memory format.
+LAYOUTS = {
+    'contiguous': torch.Tensor.contiguous,
+    'transposed': lambda tensor: tensor.transpose(2, 3).contiguous().transpose(2, 3),
+    'strided': lambda tensor: torch.stack([tensor, tensor + 1], dim=-1)[..., 0],
+    'channels_last': channels_last,
+    'channels_last_slice': lambda tensor: channels_last(
+        torch.cat([tensor + 1, tensor, tensor + 1], dim=1)
+    ).chunk(3, dim=1)[1],
+}
 
 
 def random_case(seed, dtype=torch.float32, device='cpu'):
@@ -63,5 +80,37 @@ def small_case(dtype=torch.float64, device='cpu'):
         'batch_size': 2,
         'output_size': (7, 9),
         'spatial_scale': 0.5,
+        'aligned': True,
+    }
+
+
+def empty_cases(dtype=torch.float32, device='cpu'):
+    """No RoIs, no channels, an empty map, and none of all."""
+    case = small_case(dtype, device)
+    no_rois = {**case, 'input': case['input'][:0], 'rois': case['rois'][:0]}
+    return (
+        no_rois,
+        {**case, 'input': case['input'][:, :0]},
+        {**case, 'output_size': (7, 0)},
+        {**no_rois, 'batch_size': 0, 'output_size': (0, 0)},
+    )
+
+
+def crowded_case(dtype=torch.float32, device='cpu'):
+    """Two large maps, each with 20 RoIs that overlap; ten RoIs have one and the same box.
+
+    There is work for many threads, and sums whose last bits depend on the order of their terms.
+    """
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 30
+    rois = torch.cat([torch.arange(40)[:, None] % 2, corners, corners + 40], dim=1)
+    rois[::4, 1:] = rois[0, 1:].clone()
+    crops = torch.randn(40, 4, 7, 7, generator=generator)
+    return {
+        'input': crops.to(device, dtype),
+        'rois': rois.to(device),
+        'batch_size': 2,
+        'output_size': (70, 70),
+        'spatial_scale': 1.0,
         'aligned': True,
     }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .samples import small_case
+from .samples import LAYOUTS, small_case
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +34,23 @@ class Inlay(torch.nn.Module):
         return features + output
 
 
-@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
-def test_compile_with_any_number_of_rois(backend, operator, device):
+BACKENDS = ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)]
+
+
+def check_same(compiled, module, case, features, layout='contiguous'):
+    """Output and gradient of the compiled module, in values and strides."""
+    results = []
+    for function in (compiled, module):
+        input = LAYOUTS[layout](case['input']).requires_grad_()
+        output = function(input, case['rois'], features)
+        output.square().sum().backward()
+        results.append((output, input.grad))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5, check_stride=True)
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_compile_with_any_number_of_rois(backend, layout, operator, device):
     """One graph for all numbers of RoIs but 0 and 1, which torch never makes dynamic.
 
     The first number must not be 5: torch gives equal sizes one symbol, so the number of RoIs would
@@ -44,17 +59,23 @@ def test_compile_with_any_number_of_rois(backend, operator, device):
     case = small_case(torch.float32, device)
     module = Inlay(operator, case)
     compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    features = LAYOUTS[layout](
+        torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    )
     for num_rois in (6, 3, 17, 5, 2, 40):
-        varied = with_rois(case, num_rois)
-        results = []
-        for function in (compiled, module):
-            input = varied['input'].clone().requires_grad_()
-            with torch._dynamo.config.patch(error_on_recompile=True):
-                output = function(input, varied['rois'], features)
-            output.square().sum().backward()
-            results.append((output, input.grad))
-        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            check_same(compiled, module, with_rois(case, num_rois), features, layout)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_compile_with_no_or_one_roi(backend, operator, device):
+    """These compile anew, without a graph break."""
+    case = small_case(torch.float32, device)
+    module = Inlay(operator, case)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
+    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    for num_rois in (6, 0, 1):
+        check_same(compiled, module, with_rois(case, num_rois), features)
 
 
 @pytest.mark.parametrize('strict', [True, False])

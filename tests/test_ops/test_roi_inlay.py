@@ -128,6 +128,18 @@ def test_huge_roi_covers_all(box, device):
     assert (roi_inlay(crops, rois, 1, (10, 10)) == 1).all()
 
 
+@pytest.mark.parametrize(
+    ('x1', 'x2', 'spatial_scale', 'covered'),
+    [(-1.5632433891296387, 15.0, 0.3, 5), (-1e17, 5.25, 1.0, 5), (-1e30, 5.5, 1.0, 6)],
+)
+def test_far_edge_on_a_pixel(x1, x2, spatial_scale, covered, device):
+    """The far edge is rounded neither by the addition of the width nor by a huge near edge."""
+    rois = torch.tensor([[0.0, x1, -50.0, x2, 50.0]], dtype=torch.float64, device=device)
+    crops = torch.ones(1, 1, 2, 2, device=device)
+    output = roi_inlay(crops, rois, 1, (1, 12), spatial_scale)
+    assert output[0, 0, 0].tolist() == [1.0] * covered + [0.0] * (12 - covered)
+
+
 def test_nonfinite_features_stay_local(device):
     """A NaN reaches only the pixels that interpolate it."""
     crops = torch.ones(1, 1, 8, 8, device=device)

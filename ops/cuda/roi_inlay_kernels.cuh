@@ -1,235 +1,221 @@
-// RoIInlay's CUDA kernels: gathers without atomics, every element written once; needs no torch.
+// RoIInlay's CUDA kernel, forward: a gather without atomics, every element written once; needs no
+// torch.
 //
-// The compiler sees them with scalar_t (storage) and acc_t (float, or double for double).
+// A block makes one tile of the map for some channels. The RoIs that touch the tile and their taps
+// on its rows and columns are found once, in shared memory. A thread makes a strip: kRows pixels,
+// one below the other, for kSlots channels. Going down it interpolates a row of the crop once for
+// all pixels that lie next to it. acc_t is float, or double for double.
 #pragma once
 
-#include "device_roi.cuh"
+#include "memory_format.cuh"
+#include "tile_rois.cuh"
 
 namespace mmbanet {
 
-// A block makes one tile of the map for kTileChannels channels, one pixel per thread.
-constexpr int kTileWidth = 32;
-constexpr int kTileHeight = kThreads / kTileWidth;
-constexpr int kTileChannels = 8;
-// RoIs whose taps are in shared memory at a time.
-constexpr int kTappedRois = 16;
-// Channels of one sampling point that a thread of the backward kernel makes.
-constexpr int kPointChannels = 4;
-
-template <typename acc_t>
-struct DeviceTap {
-  int low;  // -1: the RoI does not cover the pixel
-  acc_t fraction;
+// How a block of kThreads is laid over its tile and channels.
+template <typename Access, typename acc_t>
+struct InlayLayout {
+  static constexpr int kRows = 64 / (Access::kSlots * sizeof(acc_t));
+  static constexpr int kColumns = kWarp / Access::kChannelLanes;  // of a warp
+  static constexpr int kTileWidth = Access::kChannelsLast ? 16 : 32;
+  static constexpr int kTileHeight = Access::kChannelsLast ? 16 : 32;
+  static constexpr int kStrips = kTileHeight / kRows;
+  static constexpr int kPlaces = kTileWidth / kColumns * kStrips;  // of a warp in the tile
+  static constexpr int kBlockChannels = Access::kChannelsLast ? 128 : 32;
+  static_assert(kPlaces % kWarps == 0);
 };
 
-template <typename acc_t>
-__device__ DeviceTap<acc_t> device_tap(const Axis& axis, int pixel, int samples) {
-  if (pixel < axis.begin || pixel >= axis.end) return {-1, acc_t(0)};
-  const Tap tap = tap_at(axis, pixel, samples);
-  return {tap.low, acc_t(tap.fraction)};
-}
+// The listed RoIs' crops, and their taps on the tile's rows and columns.
+template <typename acc_t, int kHeight, int kWidth>
+struct TileTaps {
+  int64_t crops[kPage];  // where they begin, in elements of the input
+  DeviceTap<acc_t> rows[kPage][kHeight];
+  DeviceTap<acc_t> columns[kPage][kWidth];
 
-// The RoIs among first .. first + kThreads - 1 that touch the tile, in order. Called by all
-// threads.
-__device__ inline int list_tile_rois(const DeviceRoi* rois, int64_t num_rois, int64_t first,
-                                     int64_t image, int tile_y, int tile_x, int64_t* listed) {
-  __shared__ unsigned warp_hits[kThreads / 32];
-  const int64_t r = first + threadIdx.x;
-  bool hit = false;
-  if (r < num_rois && rois[r].image == image) {
-    const Axis y = rois[r].y, x = rois[r].x;
-    hit = y.begin < tile_y + kTileHeight && y.end > tile_y && y.begin < y.end &&
-          x.begin < tile_x + kTileWidth && x.end > tile_x && x.begin < x.end;
-  }
-  const unsigned hits = __ballot_sync(0xffffffffu, hit);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (lane == 0) warp_hits[warp] = hits;
-  __syncthreads();
-  int position = __popc(hits & ((1u << lane) - 1));
-  int total = 0;
-  for (int w = 0; w < kThreads / 32; ++w) {
-    const int count = __popc(warp_hits[w]);
-    if (w < warp) position += count;
-    total += count;
-  }
-  if (hit) listed[position] = r;
-  __syncthreads();
-  return total;
-}
-
-// input (K, C, h, w), output (N, C, H, W). One-dimensional blocks of kThreads, any grid.
-template <typename scalar_t, typename acc_t>
-__global__ void __launch_bounds__(kThreads)
-    roi_inlay_kernel(const scalar_t* __restrict__ input, const DeviceRoi* __restrict__ rois,
-                     int64_t num_rois, int64_t batch_size, int64_t channels, int crop_height,
-                     int crop_width, int height, int width, scalar_t* __restrict__ output) {
-  __shared__ int64_t listed[kThreads];
-  __shared__ DeviceTap<acc_t> rows[kTappedRois][kTileHeight];
-  __shared__ DeviceTap<acc_t> columns[kTappedRois][kTileWidth];
-
-  const int64_t crop_plane = int64_t(crop_height) * crop_width;
-  const int64_t tiles_x = (int64_t(width) + kTileWidth - 1) / kTileWidth;
-  const int64_t tiles_y = (int64_t(height) + kTileHeight - 1) / kTileHeight;
-  const int64_t groups = (channels + kTileChannels - 1) / kTileChannels;
-  const int64_t tasks = tiles_x * tiles_y * groups * batch_size;
-  const int thread_y = threadIdx.x / kTileWidth, thread_x = threadIdx.x % kTileWidth;
-
-  // Tiles of one channel group are neighbours, since they read the same crops.
-  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
-    const int tile_x = int(task % tiles_x) * kTileWidth;
-    const int tile_y = int(task / tiles_x % tiles_y) * kTileHeight;
-    const int64_t first_channel = task / (tiles_x * tiles_y) % groups * kTileChannels;
-    const int64_t image = task / (tiles_x * tiles_y * groups);
-    const int group_channels = int(min(int64_t(kTileChannels), channels - first_channel));
-
-    acc_t sums[kTileChannels] = {};
-    int covering = 0;
-    for (int64_t first = 0; first < num_rois; first += kThreads) {
-      const int num_listed = list_tile_rois(rois, num_rois, first, image, tile_y, tile_x, listed);
-      for (int tapped = 0; tapped < num_listed; tapped += kTappedRois) {
-        const int num_tapped = min(kTappedRois, num_listed - tapped);
-        for (int i = threadIdx.x; i < num_tapped * kTileHeight; i += kThreads) {
-          const int r = i / kTileHeight, y = i % kTileHeight;
-          rows[r][y] = device_tap<acc_t>(rois[listed[tapped + r]].y, tile_y + y, crop_height);
-        }
-        for (int i = threadIdx.x; i < num_tapped * kTileWidth; i += kThreads) {
-          const int r = i / kTileWidth, x = i % kTileWidth;
-          columns[r][x] = device_tap<acc_t>(rois[listed[tapped + r]].x, tile_x + x, crop_width);
-        }
-        __syncthreads();
-        for (int r = 0; r < num_tapped; ++r) {
-          const DeviceTap<acc_t> row = rows[r][thread_y], column = columns[r][thread_x];
-          if (row.low < 0 || column.low < 0) continue;
-          ++covering;
-          const int64_t right = column.low + 1 < crop_width ? 1 : 0;
-          const int64_t below = row.low + 1 < crop_height ? crop_width : 0;
-          const scalar_t* point =
-              input + (rois[listed[tapped + r]].index * channels + first_channel) * crop_plane +
-              int64_t(row.low) * crop_width + column.low;
-#pragma unroll
-          for (int c = 0; c < kTileChannels; ++c, point += crop_plane) {
-            if (c >= group_channels) continue;
-            const acc_t top_left = acc_t(point[0]), bottom_left = acc_t(point[below]);
-            const acc_t top = top_left + column.fraction * (acc_t(point[right]) - top_left);
-            const acc_t bottom =
-                bottom_left + column.fraction * (acc_t(point[below + right]) - bottom_left);
-            sums[c] += top + row.fraction * (bottom - top);
-          }
-        }
-        __syncthreads();
-      }
+  // Called by all threads of a block.
+  __device__ void fill(const DeviceRoi* rois, const TileRois& page, const Tile& tile,
+                       int64_t crop_size, int crop_height, int crop_width) {
+    for (int i = threadIdx.x; i < page.count; i += kThreads) {
+      crops[i] = rois[page.rois[i]].index * crop_size;
     }
+    fill_axis(rows, &DeviceRoi::y, rois, page, tile.y, crop_height);
+    fill_axis(columns, &DeviceRoi::x, rois, page, tile.x, crop_width);
+    __syncthreads();
+  }
 
-    const int p = tile_y + thread_y, q = tile_x + thread_x;
+ private:
+  template <int kPixels>
+  __device__ static void fill_axis(DeviceTap<acc_t> (&taps)[kPage][kPixels], Axis DeviceRoi::* axis,
+                                   const DeviceRoi* rois, const TileRois& page, int first_pixel,
+                                   int samples) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < page.count * kPixels; i += kThreads) {
+      const int r = i / kPixels, pixel = i % kPixels;
+      taps[r][pixel] = device_tap<acc_t>(rois[page.rois[r]].*axis, first_pixel + pixel, samples);
+    }
+  }
+};
+
+// What a thread makes.
+template <typename acc_t, int kRows, int kSlots>
+struct Strip {
+  acc_t sums[kRows][kSlots] = {};
+  int covering[kRows] = {};  // RoIs
+};
+
+// The channels of one row of a crop between two of its columns.
+template <typename Access, typename acc_t>
+__device__ void interpolate(const Access& access, const typename Access::scalar_t* left,
+                            const typename Access::scalar_t* right, acc_t fraction,
+                            int64_t channel_stride, int count, acc_t (&values)[Access::kSlots]) {
+  acc_t right_values[Access::kSlots];
+  access.load(left, channel_stride, count, values);
+  access.load(right, channel_stride, count, right_values);
+#pragma unroll
+  for (int c = 0; c < Access::kSlots; ++c) values[c] += fraction * (right_values[c] - values[c]);
+}
+
+// Adds a crop to a strip. `crop` points to the thread's first channel, `rows` to the strip's taps.
+template <typename Access, typename acc_t, int kRows>
+__device__ void add_crop(const Access& access, const typename Access::scalar_t* crop,
+                         const Strides& strides, int crop_height, int crop_width, int count,
+                         const DeviceTap<acc_t>* rows, DeviceTap<acc_t> column,
+                         Strip<acc_t, kRows, Access::kSlots>& strip) {
+  const auto* const left = crop + column.low * strides.column;
+  const auto* const right = left + (column.low + 1 < crop_width ? strides.column : 0);
+  acc_t top[Access::kSlots], bottom[Access::kSlots];  // the rows low and low + 1
+  int low = -2;
+  // Unrolled, since an array with variable indices would not be kept in registers.
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const DeviceTap<acc_t> row = rows[i];
+    if (row.low < 0) continue;
+    if (row.low != low) {
+      if (row.low == low + 1) {
+#pragma unroll
+        for (int c = 0; c < Access::kSlots; ++c) top[c] = bottom[c];
+      } else {
+        const int64_t offset = row.low * strides.row;
+        interpolate(access, left + offset, right + offset, column.fraction, strides.channel, count,
+                    top);
+      }
+      const int64_t offset = min(row.low + 1, crop_height - 1) * strides.row;
+      interpolate(access, left + offset, right + offset, column.fraction, strides.channel, count,
+                  bottom);
+      low = row.low;
+    }
+    ++strip.covering[i];
+#pragma unroll
+    for (int c = 0; c < Access::kSlots; ++c) {
+      strip.sums[i][c] += top[c] + row.fraction * (bottom[c] - top[c]);
+    }
+  }
+}
+
+// What a block makes. Tiles of the same channels are neighbours, since they read the same crops.
+template <typename Layout>
+struct InlayTask {
+  Tile tile;
+  int64_t channel;  // the first one
+  int channels;
+
+  __device__ void set(int64_t block, int64_t all_channels, int height, int width) {
+    const int64_t tiles_x = ceil_div(width, Layout::kTileWidth);
+    const int64_t tiles_y = ceil_div(height, Layout::kTileHeight);
+    const int64_t parts = ceil_div(all_channels, Layout::kBlockChannels);
+    tile = {block / (tiles_x * tiles_y * parts),
+            int(block / tiles_x % tiles_y) * Layout::kTileHeight,
+            int(block % tiles_x) * Layout::kTileWidth, Layout::kTileHeight, Layout::kTileWidth};
+    channel = block / (tiles_x * tiles_y) % parts * Layout::kBlockChannels;
+    channels = int(min(int64_t(Layout::kBlockChannels), all_channels - channel));
+  }
+
+  static int64_t blocks(int64_t batch_size, int64_t all_channels, int64_t height, int64_t width) {
+    return ceil_div(width, Layout::kTileWidth) * ceil_div(height, Layout::kTileHeight) *
+           ceil_div(all_channels, Layout::kBlockChannels) * batch_size;
+  }
+};
+
+// Zeros for a planar tile; every row of the map is aligned. Called by all threads of a block.
+template <typename Layout, typename scalar_t>
+__device__ void clear_tile(const InlayTask<Layout>& task, const Strides& strides, int height,
+                           int width, scalar_t* output) {
+  constexpr int kSize = Vector<scalar_t>::kSize;
+  constexpr int kRowVectors = Layout::kTileWidth / kSize;
+  for (int i = threadIdx.x; i < task.channels * Layout::kTileHeight * kRowVectors; i += kThreads) {
+    const int q = task.tile.x + i % kRowVectors * kSize;
+    const int p = task.tile.y + i / kRowVectors % Layout::kTileHeight;
+    const int64_t c = task.channel + i / (kRowVectors * Layout::kTileHeight);
     if (p >= height || q >= width) continue;
-    const acc_t factor = acc_t(1) / acc_t(max(covering, 1));
-    scalar_t* to = output + ((image * channels + first_channel) * height + p) * int64_t(width) + q;
-    // Unrolled, since an array with variable indices would not be kept in registers.
-#pragma unroll
-    for (int c = 0; c < kTileChannels; ++c, to += int64_t(height) * width) {
-      if (c < group_channels) *to = scalar_t(sums[c] * factor);
-    }
+    scalar_t* const to =
+        output + task.tile.image * strides.item + c * strides.channel + p * strides.row + q;
+    Vector<scalar_t>{}.store(to);
   }
 }
 
-// inverse (N, H, W): 1 / (number of RoIs that cover the pixel), 1 where there is none.
-template <typename acc_t>
-__global__ void inverse_counts_kernel(const DeviceRoi* __restrict__ rois, int64_t num_rois,
-                                      int64_t batch_size, int height, int width,
-                                      acc_t* __restrict__ inverse) {
-  const int64_t plane = int64_t(height) * width;
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < batch_size * plane;
-       i += int64_t(gridDim.x) * blockDim.x) {
-    const int q = int(i % width), p = int(i / width % height);
-    const int64_t image = i / plane;
-    int count = 0;
-    for (int64_t r = 0; r < num_rois; ++r) {
-      count += rois[r].image == image && p >= rois[r].y.begin && p < rois[r].y.end &&
-               q >= rois[r].x.begin && q < rois[r].x.end;
-    }
-    inverse[i] = acc_t(1) / acc_t(max(count, 1));
+// input (K, C, h, w), output (N, C, H, W), both in the memory format of `access`; K > 0. One block
+// for each InlayTask. `clearable`: the output is planar and its rows are aligned to kVectorBytes.
+template <typename Access, typename acc_t>
+__global__ void __launch_bounds__(kThreads, 3)
+    roi_inlay_kernel(Access access, const typename Access::scalar_t* __restrict__ input,
+                     const DeviceRoi* __restrict__ rois, int num_rois, int crop_height,
+                     int crop_width, int height, int width, bool clearable,
+                     typename Access::scalar_t* __restrict__ output) {
+  using Layout = InlayLayout<Access, acc_t>;
+  constexpr int kRows = Layout::kRows;
+  __shared__ TileRois page;
+  __shared__ TileTaps<acc_t, Layout::kTileHeight, Layout::kTileWidth> taps;
+  __shared__ InlayTask<Layout> task;
+  if (threadIdx.x == 0) {
+    task.set(blockIdx.x, access.channels, height, width);
+    page.all_listed = false;
   }
-}
+  __syncthreads();
 
-// The pixels along one axis whose interpolation uses a sampling point, and their weights.
-template <typename acc_t>
-struct Reach {
-  int begin, end;
-  acc_t base, step;  // in the coordinates of the sampling points, relative to the point
-  acc_t low, high;   // pixels beyond the outermost points are clamped to them
+  const int groups = int(ceil_div(task.channels, Access::kGroup));
+  const int lane = threadIdx.x % kWarp;
+  for (int item = threadIdx.x / kWarp; item < Layout::kPlaces * groups; item += kWarps) {
+    // With the groups a warp changes places, since RoIs are not spread evenly over the tile.
+    const int group = item / Layout::kPlaces;
+    const int place = (item + group) % Layout::kPlaces;
+    const int y = place % Layout::kStrips * kRows;
+    const int x = place / Layout::kStrips * Layout::kColumns + lane / Access::kChannelLanes;
+    const int64_t channel =
+        task.channel + group * Access::kGroup + lane % Access::kChannelLanes * Access::kLaneStep;
+    const int count = access.count(channel);
 
-  __device__ acc_t weight(int pixel) const {
-    acc_t distance = base + acc_t(pixel - begin) * step;
-    distance = distance > low ? distance : low;
-    distance = distance < high ? distance : high;
-    return acc_t(1) - (distance < 0 ? -distance : distance);
-  }
-};
-
-template <typename acc_t>
-__device__ Reach<acc_t> reach_of(const Axis& axis, int sample, int samples) {
-  Reach<acc_t> reach;
-  const double bin = axis.extent / samples;
-  // Generous by up to a pixel: the weights decide. Compared as double, since RoIs may be huge.
-  const double first = axis.start + (sample - 0.5) * bin - 1;
-  const double last = axis.start + (sample + 1.5) * bin + 1;
-  reach.begin = axis.begin;
-  reach.end = axis.end;
-  if (sample > 0 && first > axis.begin) reach.begin = first < axis.end ? int(first) : axis.end;
-  if (sample + 1 < samples && last < axis.end) {
-    reach.end = last > reach.begin ? int(last) + 1 : reach.begin;
-  }
-  reach.base = acc_t((reach.begin - axis.start) / axis.extent * samples - 0.5 - sample);
-  // A RoI of less than one pixel covers at most one, so there is no step to take.
-  reach.step = axis.extent >= 1 ? acc_t(samples / axis.extent) : acc_t(0);
-  reach.low = acc_t(-sample);
-  reach.high = acc_t(samples - 1 - sample);
-  return reach;
-}
-
-// grad (N, C, H, W), inverse (N, H, W), grad_input (K, C, h, w). One thread per sampling point and
-// kPointChannels channels.
-template <typename scalar_t, typename acc_t>
-__global__ void __launch_bounds__(kThreads)
-    roi_inlay_backward_kernel(const scalar_t* __restrict__ grad, const acc_t* __restrict__ inverse,
-                              const DeviceRoi* __restrict__ rois, int64_t num_rois,
-                              int64_t channels, int crop_height, int crop_width, int height,
-                              int width, scalar_t* __restrict__ grad_input) {
-  const int64_t plane = int64_t(height) * width;
-  const int64_t crop_plane = int64_t(crop_height) * crop_width;
-  const int64_t groups = (channels + kPointChannels - 1) / kPointChannels;
-  const int64_t tasks = num_rois * groups * crop_plane;
-  for (int64_t task = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; task < tasks;
-       task += int64_t(gridDim.x) * blockDim.x) {
-    const int64_t point = task % crop_plane;
-    const int64_t first_channel = task / crop_plane % groups * kPointChannels;
-    const DeviceRoi& roi = rois[task / (crop_plane * groups)];
-    const int group_channels = int(min(int64_t(kPointChannels), channels - first_channel));
-
-    acc_t sums[kPointChannels] = {};
-    if (roi.image >= 0) {
-      const Reach<acc_t> y = reach_of<acc_t>(roi.y, int(point / crop_width), crop_height);
-      const Reach<acc_t> x = reach_of<acc_t>(roi.x, int(point % crop_width), crop_width);
-      const scalar_t* const from = grad + (roi.image * channels + first_channel) * plane;
-      for (int p = y.begin; p < y.end; ++p) {
-        const acc_t row_weight = y.weight(p);
-        if (row_weight <= 0) continue;
-        for (int q = x.begin; q < x.end; ++q) {
-          const acc_t column_weight = x.weight(q);
-          if (column_weight <= 0) continue;
-          const int64_t pixel = int64_t(p) * width + q;
-          const acc_t weight = row_weight * column_weight * inverse[roi.image * plane + pixel];
-#pragma unroll
-          for (int c = 0; c < kPointChannels; ++c) {
-            if (c < group_channels) sums[c] += weight * acc_t(from[c * plane + pixel]);
-          }
+    Strip<acc_t, kRows, Access::kSlots> strip;
+    for (int first = 0; first < num_rois; first = page.next) {
+      if (!page.all_listed) {
+        list_page(rois, num_rois, first, task.tile, page);
+        if (!Access::kChannelsLast && clearable && page.all_listed && page.count == 0) {
+          clear_tile<Layout>(task, access.strides(height, width), height, width, output);
+          return;
         }
+        const int64_t crop_size = access.channels * crop_height * crop_width;
+        taps.fill(rois, page, task.tile, crop_size, crop_height, crop_width);
+      }
+      const Strides strides = access.strides(crop_height, crop_width);
+      const auto* const crops = input + channel * strides.channel;
+      for (int r = 0; r < page.count && count > 0; ++r) {
+        const DeviceTap<acc_t> column = taps.columns[r][x];
+        if (column.low < 0) continue;
+        add_crop(access, crops + taps.crops[r], strides, crop_height, crop_width, count,
+                 taps.rows[r] + y, column, strip);
       }
     }
-    scalar_t* to = grad_input + (roi.index * channels + first_channel) * crop_plane + point;
+
+    const Strides strides = access.strides(height, width);
+    const int q = task.tile.x + x;
+    if (q >= width || count == 0) continue;
+    auto* const pixels =
+        output + task.tile.image * strides.item + channel * strides.channel + q * strides.column;
 #pragma unroll
-    for (int c = 0; c < kPointChannels; ++c, to += crop_plane) {
-      if (c < group_channels) *to = scalar_t(sums[c]);
+    for (int i = 0; i < kRows; ++i) {
+      const int p = task.tile.y + y + i;
+      if (p >= height) continue;
+      const acc_t factor = acc_t(1) / acc_t(max(strip.covering[i], 1));
+      access.store(pixels + p * strides.row, strides.channel, count, strip.sums[i], factor);
     }
   }
 }

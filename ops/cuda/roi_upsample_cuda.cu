@@ -28,17 +28,23 @@ Tensor roi_upsample_cuda(const Tensor& input, const Tensor& rois, int64_t batch_
   const int64_t num_rois = input.size(0), channels = input.size(1);
   const int64_t crop_height = input.size(2), crop_width = input.size(3);
   const auto acc_type = at::toOpMathType(input.scalar_type());
-  Tensor sums = at::zeros({batch_size, channels, height, width}, input.options().dtype(acc_type));
+  Tensor sums = at::empty({batch_size, channels, height, width}, input.options().dtype(acc_type),
+                          input.suggest_memory_format())
+                    .zero_();
   if (sums.numel() == 0 || input.numel() == 0) return sums.to(input.scalar_type());
 
   const Tensor prepared = prepare_rois(rois, batch_size, height, width, spatial_scale, aligned);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, input.scalar_type(), "roi_upsample", [&] {
         using acc_t = at::opmath_type<scalar_t>;
-        roi_upsample_kernel<scalar_t, acc_t>
-            <<<grid_for_threads(input.numel()), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-                input.data_ptr<scalar_t>(), device_rois(prepared), num_rois, channels, crop_height,
-                crop_width, height, width, sums.data_ptr<acc_t>());
+        const auto* const from = input.const_data_ptr<scalar_t>();
+        with_access(is_channels_last(input), channels, from, from, [&](auto access) {
+          roi_upsample_kernel<decltype(access), acc_t>
+              <<<grid_for_threads(point_threads(access, num_rois, crop_height * crop_width)),
+                 kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+                  access, from, device_rois(prepared), num_rois, crop_height, crop_width, height,
+                  width, sums.mutable_data_ptr<acc_t>());
+        });
       });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   if (mean) {
@@ -55,11 +61,10 @@ Tensor roi_upsample_backward_cuda(const Tensor& grad, const Tensor& rois, int64_
   const c10::cuda::CUDAGuard guard(grad.device());
   const int64_t num_rois = rois.size(0), batch_size = grad.size(0), channels = grad.size(1);
   const int64_t height = grad.size(2), width = grad.size(3);
-  if (grad.numel() == 0) {
-    return at::zeros({num_rois, channels, crop_height, crop_width}, grad.options());
-  }
-  Tensor grad_input = at::empty({num_rois, channels, crop_height, crop_width}, grad.options());
+  Tensor grad_input = at::empty({num_rois, channels, crop_height, crop_width}, grad.options(),
+                                grad.suggest_memory_format());
   if (grad_input.numel() == 0) return grad_input;
+  if (grad.numel() == 0) return grad_input.zero_();
 
   const Tensor prepared = prepare_rois(rois, batch_size, height, width, spatial_scale, aligned);
   Tensor counts;
@@ -69,12 +74,15 @@ Tensor roi_upsample_backward_cuda(const Tensor& grad, const Tensor& rois, int64_
   }
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_upsample_backward", [&] {
-        roi_upsample_backward_kernel<scalar_t, at::opmath_type<scalar_t>>
-            <<<grid_for_threads(grad_input.numel()), kThreads, 0,
-               c10::cuda::getCurrentCUDAStream()>>>(
-                grad.data_ptr<scalar_t>(), mean ? counts.data_ptr<int>() : nullptr,
-                device_rois(prepared), num_rois, channels, crop_height, crop_width, height, width,
-                grad_input.data_ptr<scalar_t>());
+        const auto* const from = grad.const_data_ptr<scalar_t>();
+        auto* const to = grad_input.mutable_data_ptr<scalar_t>();
+        with_access(is_channels_last(grad), channels, from, to, [&](auto access) {
+          roi_upsample_backward_kernel<decltype(access), at::opmath_type<scalar_t>>
+              <<<grid_for_threads(point_threads(access, num_rois, crop_height * crop_width)),
+                 kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+                  access, from, mean ? counts.const_data_ptr<int>() : nullptr,
+                  device_rois(prepared), num_rois, crop_height, crop_width, height, width, to);
+        });
       });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return grad_input;

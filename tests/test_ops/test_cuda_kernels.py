@@ -29,19 +29,48 @@ def kernels(tmp_path_factory):
     return ctypes.CDLL(str(library))
 
 
-def run(kernel, features, rois, channels, batch_size, crop_size, output_size, case, *results):
-    """Calls a function of the harness; the results are tensors that it fills, or None."""
-    rois = rois.double().contiguous()
-    features = features.contiguous()
-    kernel(
-        ctypes.c_void_p(features.data_ptr()),
-        ctypes.c_void_p(rois.data_ptr()),
-        *(ctypes.c_int64(size) for size in (len(rois), batch_size, channels)),
-        *(ctypes.c_int(size) for size in (*crop_size, *output_size)),
-        ctypes.c_double(case['spatial_scale']),
-        ctypes.c_bool(case['aligned']),
-        *(ctypes.c_void_p(None if result is None else result.data_ptr()) for result in results),
+class HostCase(ctypes.Structure):
+    """The harness's ``Case``."""
+
+    _fields_ = (
+        ('rois', ctypes.c_void_p),
+        ('num_rois', ctypes.c_int),
+        ('batch_size', ctypes.c_int64),
+        ('channels', ctypes.c_int64),
+        *((name, ctypes.c_int) for name in ('crop_height', 'crop_width', 'height', 'width')),
+        ('spatial_scale', ctypes.c_double),
+        ('aligned', ctypes.c_bool),
+        ('channels_last', ctypes.c_bool),
     )
+
+
+def run(kernel, case, layout, features, *results):
+    """Calls a function of the harness; features and results are brought into the layout.
+
+    Returns the results, which the harness writes over what they hold.
+    """
+    rois = case['rois'].double().contiguous()
+    channels, *crop_size = case['input'].shape[1:]
+    host_case = HostCase(
+        rois.data_ptr(),
+        len(rois),
+        case['batch_size'],
+        channels,
+        *crop_size,
+        *case['output_size'],
+        case['spatial_scale'],
+        case['aligned'],
+        layout == torch.channels_last,
+    )
+    tensors = [
+        tensor.contiguous(memory_format=layout)
+        if tensor is not None and tensor.dim() == 4
+        else tensor
+        for tensor in (features, *results)
+    ]
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
+    kernel(ctypes.byref(host_case), *map(ctypes.c_void_p, pointers))
+    return tensors[1:]
 
 
 def forward_and_backward(name, case, mean=False):
@@ -57,79 +86,119 @@ def forward_and_backward(name, case, mean=False):
         case['aligned'],
         *options,
     )
-    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
     (gradient,) = torch.autograd.grad(output, input, weights)
     return output.detach(), gradient, weights
 
 
-def large_case():
-    """More RoIs than a block lists at a time, more than one tile each way and 11 channels."""
+def large_case(channels=11, num_rois=300):
+    """More RoIs than a block lists at a time, more than one tile each way, many on one page."""
     generator = torch.Generator().manual_seed(0)
-    corners = torch.rand(300, 2, generator=generator) * 45 - 5
-    sides = torch.rand(300, 2, generator=generator) * 25
-    images = torch.randint(0, 2, (300, 1), generator=generator)
+    corners = torch.rand(num_rois, 2, generator=generator) * 45 - 5
+    sides = torch.rand(num_rois, 2, generator=generator) * 25
+    images = torch.randint(0, 2, (num_rois, 1), generator=generator)
     return {
-        'input': torch.randn(300, 11, 3, 4, generator=generator),
+        'input': torch.randn(num_rois, channels, 3, 4, generator=generator),
         'rois': torch.cat([images, corners, corners + sides], dim=1),
         'batch_size': 2,
-        'output_size': (21, 40),
+        'output_size': (37, 40),
         'spatial_scale': 1.0,
         'aligned': True,
     }
 
 
-CASES = [small_case(torch.float32), large_case(), *(random_case(seed) for seed in range(40))]
+def many_channels_case(channels):
+    """More channels than a block makes at a time, whole vectors of them or not; empty tiles."""
+    return {**large_case(channels, 3), 'output_size': (33, 100)}
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_roi_inlay(kernels, case):
-    output, gradient, weights = forward_and_backward('roi_inlay', case)
-    channels, *crop_size = case['input'].shape[1:]
-    sizes = (channels, case['batch_size'], crop_size, case['output_size'])
-    # Filled with NaN, since the kernels have to write every element.
-    result, grad_result = output * torch.nan, gradient * torch.nan
-    run(kernels.roi_inlay, case['input'], case['rois'], *sizes, case, result)
-    torch.testing.assert_close(result, output, rtol=1e-5, atol=1e-5)
-    run(kernels.roi_inlay_backward, weights, case['rois'], *sizes, case, grad_result)
-    torch.testing.assert_close(grad_result, gradient, rtol=1e-4, atol=1e-5)
+def wide_crop_case():
+    """Crops of more points than a warp makes at a time, from RoIs smaller and larger than them."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        'input': torch.randn(4, 9, 2, 61, generator=generator),
+        'rois': torch.tensor(
+            [[0, 1, 2, 62, 4], [0, -30, 0, 200, 60], [0, 3, 3, 20, 9], [0, 40, 0, 41, 30]]
+        ).float(),
+        'batch_size': 1,
+        'output_size': (20, 90),
+        'spatial_scale': 1.0,
+        'aligned': False,
+    }
 
 
-@pytest.mark.parametrize('mean', [False, True])
-@pytest.mark.parametrize('case', CASES)
-def test_roi_upsample(kernels, case, mean):
-    output, gradient, weights = forward_and_backward('roi_upsample', case, mean)
-    channels, *crop_size = case['input'].shape[1:]
-    sizes = (channels, case['batch_size'], crop_size, case['output_size'])
-    result, grad_result = torch.zeros_like(output), gradient * torch.nan
-    counts = torch.zeros(output[:, 0].shape, dtype=torch.int32)
-    run(kernels.roi_upsample, case['input'], case['rois'], *sizes, case, result, counts)
-    if mean:
-        result /= counts.clamp(min=1).unsqueeze(1)
-    torch.testing.assert_close(result, output, rtol=1e-4, atol=1e-4)
-    run(
-        kernels.roi_upsample_backward,
-        weights,
-        case['rois'],
-        *sizes,
-        case,
-        grad_result,
-        counts if mean else None,
+CASES = {
+    'small': small_case(torch.float32),
+    'large': large_case(),
+    'channels_136': many_channels_case(136),
+    'channels_137': many_channels_case(137),
+    'wide_crop': wide_crop_case(),
+    **{f'seed_{seed}': random_case(seed) for seed in range(40)},
+}
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+all_cases = pytest.mark.parametrize('case', CASES.values(), ids=CASES.keys())
+
+
+def run_inlay(kernels, case, layout, weights):
+    """Output and input gradient; filled with NaN, since every element has to be written."""
+    suffix = 'double' if case['input'].dtype == torch.float64 else 'float'
+    size = (case['batch_size'], case['input'].shape[1], *case['output_size'])
+    forward = getattr(kernels, f'roi_inlay_{suffix}')
+    backward = getattr(kernels, f'roi_inlay_backward_{suffix}')
+    return (
+        *run(forward, case, layout, case['input'], case['input'].new_full(size, torch.nan)),
+        *run(backward, case, layout, weights, torch.full_like(case['input'], torch.nan)),
     )
-    torch.testing.assert_close(grad_result, gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_bad_image_indices_are_skipped(kernels):
+@all_cases
+def test_roi_inlay(kernels, case):
+    """Agrees with the CPU operator in both layouts, which give the same bits."""
+    expected_output, expected_gradient, weights = forward_and_backward('roi_inlay', case)
+    results = [run_inlay(kernels, case, layout, weights) for layout in LAYOUTS]
+    for output, gradient in results:
+        torch.testing.assert_close(output, expected_output, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize('seed', range(40, 50))
+def test_roi_inlay_in_double(kernels, seed):
+    case = random_case(seed, torch.float64)
+    expected_output, expected_gradient, weights = forward_and_backward('roi_inlay', case)
+    results = [run_inlay(kernels, case, layout, weights) for layout in LAYOUTS]
+    for output, gradient in results:
+        torch.testing.assert_close(output, expected_output, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-11, atol=1e-11)
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=str)
+@pytest.mark.parametrize('mean', [False, True])
+@all_cases
+def test_roi_upsample(kernels, case, mean, layout):
+    expected, expected_gradient, weights = forward_and_backward('roi_upsample', case, mean)
+    counts = torch.zeros(expected[:, 0].shape, dtype=torch.int32)
+    zeros, nans = torch.zeros_like(expected), expected_gradient * torch.nan
+    output, _ = run(kernels.roi_upsample, case, layout, case['input'], zeros, counts)
+    if mean:
+        output /= counts.clamp(min=1).unsqueeze(1)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+    counts = counts if mean else None
+    gradient, _ = run(kernels.roi_upsample_backward, case, layout, weights, nans, counts)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=str)
+def test_bad_image_indices_are_skipped(kernels, layout):
     case = small_case(torch.float32)
     without = {**case, 'input': case['input'][:1], 'rois': case['rois'][:1]}
     expected, _, weights = forward_and_backward('roi_inlay', without)
-    case['rois'][1:, 0] = torch.tensor([-1.0, 2.0, 1e30, torch.nan])
-    result, grad_result = expected * torch.nan, case['input'] * torch.nan
-    sizes = (2, 2, (3, 4), case['output_size'])
-    run(kernels.roi_inlay, case['input'], case['rois'], *sizes, case, result)
-    torch.testing.assert_close(result, expected)
-    run(kernels.roi_inlay_backward, weights, case['rois'], *sizes, case, grad_result)
-    assert grad_result[0].any()
-    assert not grad_result[1:].any()
+    case['rois'][1:, 0] = torch.tensor([-0.5, 2.0, 1e30, torch.nan])
+    output, gradient = run_inlay(kernels, case, layout, weights)
+    torch.testing.assert_close(output, expected)
+    assert gradient[0].any()
+    assert not gradient[1:].any()
 
 
 @pytest.mark.parametrize(
@@ -144,13 +213,13 @@ def test_extreme_boxes(kernels, box):
 def test_order_of_rois(kernels):
     """Bitwise; the boxes differ, so their values give one order."""
     case = large_case()
+    _, _, weights = forward_and_backward('roi_inlay', case)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    results = []
-    for index in (torch.arange(300), order):
-        results.append(torch.empty(2, 11, *case['output_size']))
-        input, rois = case['input'][index], case['rois'][index]
-        run(kernels.roi_inlay, input, rois, 11, 2, (3, 4), case['output_size'], case, results[-1])
-    assert torch.equal(*results)
+    shuffled = {**case, 'input': case['input'][order], 'rois': case['rois'][order]}
+    output, gradient = run_inlay(kernels, case, torch.contiguous_format, weights)
+    other, other_gradient = run_inlay(kernels, shuffled, torch.contiguous_format, weights)
+    assert torch.equal(output, other)
+    assert torch.equal(gradient[order], other_gradient)
 
 
 @pytest.mark.skipif(NVCC is None, reason='needs nvcc')

@@ -1,67 +1,108 @@
-// The CUDA kernels as plain functions of float arrays that live on the CPU. See cuda_on_host.h.
+// The CUDA kernels as plain functions of arrays that live on the CPU. See cuda_on_host.h.
 #include "cuda_on_host.h"
 
+#include "../../../ops/cuda/roi_inlay_backward_kernels.cuh"
 #include "../../../ops/cuda/roi_inlay_kernels.cuh"
 #include "../../../ops/cuda/roi_upsample_kernels.cuh"
 
 namespace {
 
-// Fewer blocks than there is work, so that the kernels have to stride over it.
-constexpr unsigned kGrid = 3;
+using namespace mmbanet;
 
-std::vector<mmbanet::DeviceRoi> prepare(const double* rois, int64_t num_rois, int64_t batch_size,
-                                        int height, int width, double spatial_scale, bool aligned) {
-  std::vector<mmbanet::DeviceRoi> prepared(num_rois);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::prepare_rois_kernel, rois, num_rois,
-                       batch_size, height, width, spatial_scale, aligned, prepared.data());
+// The arguments that all operators share.
+struct Case {
+  const double* rois;
+  int num_rois;
+  int64_t batch_size, channels;
+  int crop_height, crop_width, height, width;
+  double spatial_scale;
+  bool aligned, channels_last;
+};
+
+int64_t grid_for(int64_t threads) { return ceil_div(threads, kThreads); }
+
+std::vector<DeviceRoi> prepare(const Case& c) {
+  std::vector<DeviceRoi> prepared(c.num_rois);
+  cuda_on_host::launch(grid_for(int64_t(c.num_rois) * kWarp), kThreads, prepare_rois_kernel, c.rois,
+                       c.num_rois, c.batch_size, c.height, c.width, c.spatial_scale, c.aligned,
+                       prepared.data());
   return prepared;
+}
+
+template <typename scalar_t>
+void inlay(const Case& c, const scalar_t* input, scalar_t* output) {
+  const auto prepared = prepare(c);
+  const bool clearable =
+      !c.channels_last && c.width % Vector<scalar_t>::kSize == 0 && is_aligned(output);
+  with_access(c.channels_last, c.channels, input, output, [&](auto access) {
+    using Access = decltype(access);
+    using Task = InlayTask<InlayLayout<Access, scalar_t>>;
+    cuda_on_host::launch(Task::blocks(c.batch_size, c.channels, c.height, c.width), kThreads,
+                         roi_inlay_kernel<Access, scalar_t>, access, input, prepared.data(),
+                         c.num_rois, c.crop_height, c.crop_width, c.height, c.width, clearable,
+                         output);
+  });
+}
+
+template <typename scalar_t>
+void inlay_backward(const Case& c, const scalar_t* grad, scalar_t* grad_input) {
+  const auto prepared = prepare(c);
+  std::vector<scalar_t> inverse(c.batch_size * c.height * c.width);
+  cuda_on_host::launch(
+      ceil_div(c.height, kCountTile) * ceil_div(c.width, kCountTile) * c.batch_size, kThreads,
+      inverse_counts_kernel<scalar_t>, prepared.data(), c.num_rois, c.height, c.width,
+      inverse.data());
+  with_access(c.channels_last, c.channels, grad, grad_input, [&](auto access) {
+    const int64_t threads = backward_threads(access, c.num_rois, c.crop_height, c.crop_width);
+    cuda_on_host::launch(grid_for(threads), kThreads,
+                         roi_inlay_backward_kernel<decltype(access), scalar_t>(), access, grad,
+                         inverse.data(), prepared.data(), c.num_rois, c.crop_height, c.crop_width,
+                         c.height, c.width, grad_input);
+  });
 }
 
 }  // namespace
 
 extern "C" {
 
-void roi_inlay(const float* input, const double* rois, int64_t num_rois, int64_t batch_size,
-               int64_t channels, int crop_height, int crop_width, int height, int width,
-               double spatial_scale, bool aligned, float* output) {
-  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::roi_inlay_kernel<float, float>, input,
-                       prepared.data(), num_rois, batch_size, channels, crop_height, crop_width,
-                       height, width, output);
+void roi_inlay_float(const Case* c, const float* input, float* output) { inlay(*c, input, output); }
+
+void roi_inlay_double(const Case* c, const double* input, double* output) {
+  inlay(*c, input, output);
 }
 
-void roi_inlay_backward(const float* grad, const double* rois, int64_t num_rois, int64_t batch_size,
-                        int64_t channels, int crop_height, int crop_width, int height, int width,
-                        double spatial_scale, bool aligned, float* grad_input) {
-  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
-  std::vector<float> inverse(batch_size * height * width);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::inverse_counts_kernel<float>,
-                       prepared.data(), num_rois, batch_size, height, width, inverse.data());
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::roi_inlay_backward_kernel<float, float>,
-                       grad, inverse.data(), prepared.data(), num_rois, channels, crop_height,
-                       crop_width, height, width, grad_input);
+void roi_inlay_backward_float(const Case* c, const float* grad, float* grad_input) {
+  inlay_backward(*c, grad, grad_input);
+}
+
+void roi_inlay_backward_double(const Case* c, const double* grad, double* grad_input) {
+  inlay_backward(*c, grad, grad_input);
 }
 
 // The sums and the counts of contributions, both zeroed by the caller.
-void roi_upsample(const float* input, const double* rois, int64_t num_rois, int64_t batch_size,
-                  int64_t channels, int crop_height, int crop_width, int height, int width,
-                  double spatial_scale, bool aligned, float* sums, int* counts) {
-  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::roi_upsample_kernel<float, float>, input,
-                       prepared.data(), num_rois, channels, crop_height, crop_width, height, width,
-                       sums);
-  cuda_on_host::launch(kGrid, mmbanet::kThreads, mmbanet::count_contributions_kernel,
-                       prepared.data(), num_rois, crop_height, crop_width, height, width, counts);
+void roi_upsample(const Case* c, const float* input, float* sums, int* counts) {
+  const auto prepared = prepare(*c);
+  const int64_t crop_plane = int64_t(c->crop_height) * c->crop_width;
+  with_access(c->channels_last, c->channels, input, input, [&](auto access) {
+    cuda_on_host::launch(grid_for(point_threads(access, c->num_rois, crop_plane)), kThreads,
+                         roi_upsample_kernel<decltype(access), float>, access, input,
+                         prepared.data(), c->num_rois, c->crop_height, c->crop_width, c->height,
+                         c->width, sums);
+  });
+  cuda_on_host::launch(grid_for(c->num_rois * crop_plane), kThreads, count_contributions_kernel,
+                       prepared.data(), c->num_rois, c->crop_height, c->crop_width, c->height,
+                       c->width, counts);
 }
 
 // counts: those of roi_upsample for the mean, null for the sum.
-void roi_upsample_backward(const float* grad, const double* rois, int64_t num_rois,
-                           int64_t batch_size, int64_t channels, int crop_height, int crop_width,
-                           int height, int width, double spatial_scale, bool aligned,
-                           float* grad_input, int* counts) {
-  const auto prepared = prepare(rois, num_rois, batch_size, height, width, spatial_scale, aligned);
-  cuda_on_host::launch(
-      kGrid, mmbanet::kThreads, mmbanet::roi_upsample_backward_kernel<float, float>, grad, counts,
-      prepared.data(), num_rois, channels, crop_height, crop_width, height, width, grad_input);
+void roi_upsample_backward(const Case* c, const float* grad, float* grad_input, const int* counts) {
+  const auto prepared = prepare(*c);
+  const int64_t crop_plane = int64_t(c->crop_height) * c->crop_width;
+  with_access(c->channels_last, c->channels, grad, grad_input, [&](auto access) {
+    cuda_on_host::launch(grid_for(point_threads(access, c->num_rois, crop_plane)), kThreads,
+                         roi_upsample_backward_kernel<decltype(access), float>, access, grad,
+                         counts, prepared.data(), c->num_rois, c->crop_height, c->crop_width,
+                         c->height, c->width, grad_input);
+  });
 }
 }

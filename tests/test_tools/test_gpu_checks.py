@@ -1,0 +1,136 @@
+"""The checks for a GPU machine: what of them needs no GPU runs, and finds what is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ..conftest import ROOT
+
+sys.path.append(str(ROOT / 'tools' / 'dev'))
+import gpu_checks
+import gpu_parity
+
+SCRIPT = ROOT / 'tools' / 'dev' / 'gpu_checks.py'
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_dry_run(tmp_path):
+    result = run_script('--device', 'cpu', '--sets', 8, '--out', tmp_path)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / 'gpu_checks_cpu.json').read_text())
+    statuses = {row['name']: row['status'] for row in report['checks']}
+    assert list(statuses) == list(gpu_checks.CHECKS)
+    assert {name for name, status in statuses.items() if status == 'PASS'} == {
+        'parity',
+        'determinism',
+    }
+    assert 'FAIL' not in statuses.values()
+    assert 'PASS  parity        8 sets' in result.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')
+def test_no_gpu(tmp_path):
+    result = run_script('--out', tmp_path)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith('gpu_checks: no CUDA device is visible')
+    assert not list(tmp_path.iterdir())
+
+
+class WrongInChannelsLast(gpu_parity.Operator):
+    """Adds a little in one of the layouts, and forgets that layout."""
+
+    def forward(self, case, crops):
+        output = super().forward(case, crops).contiguous()
+        return output + 1e-3 if not crops.is_contiguous() else output
+
+
+def test_parity_finds_a_wrong_operator(monkeypatch):
+    wrong = WrongInChannelsLast('roi_inlay', (), atomic=False)
+    monkeypatch.setattr(gpu_parity, 'OPERATORS', (wrong,))
+    seed = next(s for s in range(99) if gpu_parity.random_set(s)['input'].shape[1] > 1)
+    case = gpu_parity.random_set(seed)
+
+    lines = list(gpu_parity.mismatches(case, seed, 'cpu'))
+
+    assert any('torch.float32 torch.channels_last: off by 0.001' in line for line in lines)
+    assert any('the layouts differ' in line for line in lines)
+    assert any('strides' in line for line in lines)
+    assert not any('backward' in line or 'contiguous_format' in line for line in lines)
+
+
+def test_sets_have_what_they_are_said_to_have():
+    cases = [gpu_parity.random_set(seed) for seed in range(200)]
+    rois = torch.cat([case['rois'] for case in cases])
+    assert {case['input'].shape[1] for case in cases} == set(gpu_parity.CHANNELS)
+    for found in (rois.isnan(), rois.isinf(), rois.abs() > 1e9):
+        assert found.any()
+    assert max(max(case['output_size']) for case in cases) > 64
+    bad = gpu_parity.with_bad_images(cases[0], 0)
+    assert not torch.equal(bad['rois'], cases[0]['rois'])
+    images = gpu_parity.without_bad_images(bad)['rois'][:, 0]
+    assert ((images >= 0) & (images < bad['batch_size'])).all()
+
+
+OWN = '=========     at void mmbanet::roi_inlay_kernel<float>(int)+0x10'
+OTHER = '=========     at void at::native::elementwise_kernel<4>(int)+0x10'
+
+
+@pytest.mark.parametrize(
+    ('tool', 'report', 'code', 'message'),
+    [
+        ('memcheck', '========= ERROR SUMMARY: 0 errors', 0, '40 sets, 0 reports'),
+        ('initcheck', f'{OTHER}\n========= ERROR SUMMARY: 1 error', 0, '0 reports, 1 in kernels'),
+        (
+            'initcheck',
+            f'{OWN}\n========= ERROR SUMMARY: 1 error',
+            0,
+            '1 reports, the first at void',
+        ),
+        ('memcheck', f'{OWN}\n========= ERROR SUMMARY: 1 error', 1, '1 reports, the first at void'),
+        ('racecheck', '========= RACECHECK SUMMARY: 1 hazard', 1, 'exit code 1: program'),
+        ('memcheck', '', 0, 'wrote no summary'),
+    ],
+)
+def test_sanitizer_reports(tool, report, code, message, tmp_path):
+    program = tmp_path / 'compute-sanitizer'
+    program.write_text(
+        f"""#!{sys.executable}
+import sys
+log = sys.argv[sys.argv.index('--log-file') + 1]
+open(log, 'w').write({report + chr(10)!r})
+print('program')
+sys.exit({code})
+"""
+    )
+    program.chmod(0o755)
+    settings = gpu_checks.Settings('cuda', 1000, 0, tmp_path / 'out')
+    try:
+        outcome = gpu_checks.sanitize(str(program), tool, settings)
+    except gpu_checks.CheckError as error:
+        assert not message.startswith(('40 sets', '0 reports'))
+        outcome = str(error)
+    assert message in outcome
+
+
+def benchmark_report(inlay_ms):
+    times = {'roi_inlay': inlay_ms, 'roi_upsample sum': 10.0, 'roi_upsample mean': 12.0}
+    row = {'case': '100, 28, 300', 'forward_ms': times, 'floor_ms': 1.0}
+    model = {**row, 'case': 'model, C=138', 'forward_ms': {**times, 'roi_inlay': 99.0}}
+    return {'copy_bandwidth_gb_per_s': 1000.0, 'rows': [row, model]}
+
+
+def test_benchmark_is_judged():
+    assert '1 rows: at least 80%' in gpu_checks.judge_benchmark(benchmark_report(1.25))
+    with pytest.raises(gpu_checks.CheckError, match=r'50% of the copy bandwidth$'):
+        gpu_checks.judge_benchmark(benchmark_report(2.0))
+    with pytest.raises(gpu_checks.CheckError, match=r'25% .*; .*2\.5 times roi_upsample'):
+        gpu_checks.judge_benchmark(benchmark_report(4.0))

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "roi_list.h"
 #include "simd.h"
 
 namespace mmbanet {
@@ -53,50 +54,58 @@ class Bands {
   int64_t bands_, blocks_, task_blocks_;
 };
 
-// Which pixels of a band are covered, and how often.
-template <typename acc_t>
+// Which pixels of a band are covered, and how often. Runs of covered pixels, "spans", are widened
+// to multiples of the layout's alignment.
+template <typename Layout>
 class Coverage {
  public:
+  using acc_t = typename Layout::acc_t;
+
   // count(row) increments row(p)[q] for each time that a pixel (p, q) is covered.
   template <typename Count>
   void reset(Band band, int width, const Count& count) {
     begin_ = band.begin;
     width_ = width;
     inverse_counts_.assign(static_cast<size_t>(band.end - band.begin) * width, acc_t(0));
-    const auto row = [&](int p) {
-      return inverse_counts_.data() + static_cast<size_t>(p - begin_) * width_;
-    };
+    const auto row = [&](int p) { return inverse_counts_.data() + offset(p); };
     count(row);
     spans_.clear();
     span_ends_.clear();
     for (int p = band.begin; p < band.end; ++p) add_spans(row(p));
   }
 
+  // (rows, width): 1 / count, 0 where that is 0.
+  const acc_t* inverse_counts(int p) const { return inverse_counts_.data() + offset(p); }
+
+  // Calls visit(begin, end) for the spans of a row.
+  template <typename Visit>
+  MMBANET_INLINE void for_each_span(int p, const Visit& visit) const {
+    const size_t end = span_ends_[p - begin_];
+    for (size_t i = p == begin_ ? 0 : span_ends_[p - begin_ - 1]; i < end; ++i) {
+      visit(spans_[i].begin, spans_[i].end);
+    }
+  }
+
   // Writes the band to one block of the map: sums times their factors (covered pixels only), and 0
   // elsewhere, unless the map is `zeroed` already. Clears the sums.
   //   factor(inverse count): what a sum is multiplied with.
-  template <typename Layout, typename Factor>
+  template <typename Factor>
   MMBANET_INLINE void store(const Layout& layout, Band band, acc_t* sums, int64_t stride,
                             int64_t block, bool zeroed, const Factor& factor,
                             typename Layout::scalar_t* plane) const {
-    size_t span = 0;
     for (int p = band.begin; p < band.end; ++p, sums += stride) {
-      const acc_t* const inverse =
-          inverse_counts_.data() + static_cast<size_t>(p - begin_) * width_;
+      const acc_t* const inverse = inverse_counts(p);
       auto* const to = plane + layout.pixel(static_cast<int64_t>(p) * width_);
       int column = 0;
-      for (; span < span_ends_[p - begin_]; ++span) {
-        const auto [begin, end] = spans_[span];
+      for_each_span(p, [&](int begin, int end) MMBANET_INLINE_LAMBDA {
         if (!zeroed) layout.clear(to + layout.pixel(column), begin - column, block);
         acc_t* const from = sums + static_cast<int64_t>(begin) * layout.element;
         layout.store(
-            from,
-            [&, begin = begin](int64_t q)
-                MMBANET_INLINE_LAMBDA { return factor(inverse[begin + q]); },
+            from, [&](int64_t q) MMBANET_INLINE_LAMBDA { return factor(inverse[begin + q]); },
             end - begin, block, to + layout.pixel(begin));
         std::fill(from, from + static_cast<int64_t>(end - begin) * layout.element, acc_t(0));
         column = end;
-      }
+      });
       if (!zeroed) layout.clear(to + layout.pixel(column), width_ - column, block);
     }
   }
@@ -106,23 +115,42 @@ class Coverage {
     int begin, end;
   };
 
+  size_t offset(int p) const { return static_cast<size_t>(p - begin_) * width_; }
+
   void add_spans(acc_t* counts) {
-    for (int q = 0; q < width_;) {
-      if (counts[q] == 0) {
-        ++q;
-        continue;
+    const size_t first = spans_.size();
+    for (int begin = 0; begin < width_; begin += Layout::kAlignment) {
+      const int end = std::min(begin + Layout::kAlignment, width_);
+      const auto is_covered = [](acc_t count) { return count != 0; };
+      if (std::none_of(counts + begin, counts + end, is_covered)) continue;
+      for (int q = begin; q < end; ++q)
+        counts[q] = counts[q] == 0 ? acc_t(0) : acc_t(1) / counts[q];
+      if (spans_.size() > first && spans_.back().end == begin) {
+        spans_.back().end = end;
+      } else {
+        spans_.push_back({begin, end});
       }
-      const int begin = q;
-      for (; q < width_ && counts[q] != 0; ++q) counts[q] = acc_t(1) / counts[q];
-      spans_.push_back({begin, q});
     }
     span_ends_.push_back(spans_.size());
   }
 
   int begin_ = 0, width_ = 0;
-  std::vector<acc_t> inverse_counts_;  // 0 where nothing is
-  std::vector<Span> spans_;            // runs of covered pixels, of all rows one after the other
-  std::vector<size_t> span_ends_;      // of each row
+  std::vector<acc_t> inverse_counts_;
+  std::vector<Span> spans_;        // of all rows, one after the other
+  std::vector<size_t> span_ends_;  // of each row
 };
+
+// For Coverage::reset: how often RoIs cover pixels.
+inline auto count_rois(const std::vector<Roi>& rois, Band band) {
+  return [&rois, band](const auto& row) {
+    for (const auto& roi : rois) {
+      const Band rows = band.intersect(roi.y.begin, roi.y.end);
+      for (int p = rows.begin; p < rows.end; ++p) {
+        auto* const counts = row(p);
+        for (int q = roi.x.begin; q < roi.x.end; ++q) counts[q] += 1;
+      }
+    }
+  };
+}
 
 }  // namespace mmbanet

@@ -138,13 +138,14 @@ class PixelMatrix {
 
   void add_chunk(Chunk& chunk, const MatrixEntry* begin, const MatrixEntry* end) {
     const auto by_input = [](const MatrixEntry& a, const MatrixEntry& b) { return a.in < b.in; };
-    chunk.begin = std::min_element(begin, end, by_input)->in / kSums * kSums;
+    chunk.begin = std::min_element(begin, end, by_input)->in;
+    if (several_sums_) chunk.begin = chunk.begin / kSums * kSums;
     const int span = std::max_element(begin, end, by_input)->in + 1 - chunk.begin;
     int taps[kLanes] = {};
     for (auto entry = begin; entry != end; ++entry) ++taps[entry->out % kLanes];
     const int most_taps = *std::max_element(taps, taps + kLanes);
     chunk.permuted = std::is_same_v<acc_t, float> && has_permutes() && !several_sums_ &&
-                     span <= 2 * kLanes && span > 2 * most_taps;
+                     span <= 2 * kLanes && span > most_taps + 1;
     chunk.steps = chunk.permuted ? most_taps : span;
     chunk.weights = weights_.size();
     weights_.resize(chunk.weights + static_cast<size_t>(chunk.steps) * kLanes, 0);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../mmbanet_ops.h"
+#include "coverage.h"
 #include "inlaid_roi.h"
 #include "layout.h"
 #include "map_memory.h"
@@ -19,21 +20,6 @@ namespace {
 
 // The matrices of so many RoIs exist at a time, which bounds the memory.
 constexpr size_t kRoiGroup = 64;
-
-// 1 / (number of RoIs that cover the pixel), 1 where there is none. (H, W) of one image and, since
-// rows are read in chunks, kLanes more.
-template <typename acc_t>
-AlignedVector<acc_t> inverse_counts(const std::vector<Roi>& rois, int height, int width) {
-  AlignedVector<acc_t> counts(static_cast<size_t>(height) * width + kLanes);
-  for (const Roi& roi : rois) {
-    for (int p = roi.y.begin; p < roi.y.end; ++p) {
-      acc_t* const row = counts.data() + static_cast<size_t>(p) * width;
-      for (int q = roi.x.begin; q < roi.x.end; ++q) row[q] += 1;
-    }
-  }
-  for (acc_t& count : counts) count = acc_t(1) / std::max(count, acc_t(1));
-  return counts;
-}
 
 // One image's gradient, each pixel over the number of RoIs that cover it; one block of channels at
 // a time. Planes are copied, one at a time: RoIs that overlap share the division, and rows are
@@ -45,10 +31,10 @@ class PlanarGradient {
   using acc_t = typename Layout::acc_t;
 
   PlanarGradient(const Layout& layout, const scalar_t* begin, const scalar_t* /*end*/,
-                 const acc_t* inverse, int height, int width)
+                 const Coverage<Layout>& coverage, int height, int width)
       : layout_(layout),
         begin_(begin),
-        inverse_(inverse),
+        coverage_(coverage),
         height_(height),
         width_(width),
         stride_(round_up(width, kLanes)),
@@ -57,26 +43,32 @@ class PlanarGradient {
   MMBANET_INLINE void select(int64_t block) {
     if (block == block_) return;
     block_ = block;
-    const scalar_t* MMBANET_RESTRICT from =
-        begin_ + layout_.plane(0, block, static_cast<int64_t>(height_) * width_);
-    const acc_t* MMBANET_RESTRICT factors = inverse_;
-    acc_t* MMBANET_RESTRICT to = plane_.data();
-    for (int p = 0; p < height_; ++p, from += width_, factors += width_, to += stride_) {
-      for (int q = 0; q < width_; ++q) to[q] = static_cast<acc_t>(from[q]) * factors[q];
+    const scalar_t* from = begin_ + layout_.plane(0, block, static_cast<int64_t>(height_) * width_);
+    acc_t* to = plane_.data();
+    for (int p = 0; p < height_; ++p, from += width_, to += stride_) {
+      const acc_t* const factors = coverage_.inverse_counts(p);
+      coverage_.for_each_span(p, [&](int begin, int end) MMBANET_INLINE_LAMBDA {
+        multiply(from + begin, factors + begin, end - begin, to + begin);
+      });
     }
   }
 
-  // A function of (row, chunk) for the rows that start at a pixel.
-  MMBANET_INLINE auto rows(int first_row, int first_column) const {
-    const acc_t* const from = plane_.data() + first_row * stride_ + first_column;
-    return [from, stride = stride_](int row, int64_t chunk)
-               MMBANET_INLINE_LAMBDA { return lanes(from + row * stride + chunk * kLanes); };
+  // The chunks from a pixel on, as a function.
+  MMBANET_INLINE auto row(int p, int first_column) const {
+    const acc_t* const from = plane_.data() + p * stride_ + first_column;
+    return [from](int64_t chunk) MMBANET_INLINE_LAMBDA { return lanes(from + chunk * kLanes); };
   }
 
  private:
+  MMBANET_INLINE static void multiply(const scalar_t* MMBANET_RESTRICT from,
+                                      const acc_t* MMBANET_RESTRICT factors, int size,
+                                      acc_t* MMBANET_RESTRICT to) {
+    for (int q = 0; q < size; ++q) to[q] = static_cast<acc_t>(from[q]) * factors[q];
+  }
+
   const Layout& layout_;
   const scalar_t* begin_;
-  const acc_t* inverse_;
+  const Coverage<Layout>& coverage_;
   int height_, width_;
   int64_t stride_;
   int64_t block_ = -1;
@@ -90,24 +82,23 @@ class InterleavedGradient {
   using acc_t = typename Layout::acc_t;
 
   InterleavedGradient(const Layout& layout, const scalar_t* begin, const scalar_t* end,
-                      const acc_t* inverse, int /*height*/, int width)
-      : layout_(layout), begin_(begin), end_(end), inverse_(inverse), width_(width) {}
+                      const Coverage<Layout>& coverage, int /*height*/, int width)
+      : layout_(layout), begin_(begin), end_(end), coverage_(coverage), width_(width) {}
 
   MMBANET_INLINE void select(int64_t block) { from_ = begin_ + layout_.plane(0, block, 0); }
 
-  MMBANET_INLINE auto rows(int first_row, int first_column) const {
-    const int64_t first = static_cast<int64_t>(first_row) * width_ + first_column;
-    return [this, first](int row, int64_t chunk) MMBANET_INLINE_LAMBDA {
-      const int64_t pixel = first + static_cast<int64_t>(row) * width_;
-      return layout_.load_chunk(from_ + layout_.pixel(pixel), inverse_ + pixel, chunk, end_);
-    };
+  MMBANET_INLINE auto row(int p, int first_column) const {
+    const int64_t pixel = static_cast<int64_t>(p) * width_ + first_column;
+    return [this, from = from_ + layout_.pixel(pixel),
+            factors = coverage_.inverse_counts(p) + first_column](int64_t chunk)
+               MMBANET_INLINE_LAMBDA { return layout_.load_chunk(from, factors, chunk, end_); };
   }
 
  private:
   const Layout& layout_;
   const scalar_t *begin_, *end_;
   const scalar_t* from_ = nullptr;
-  const acc_t* inverse_;
+  const Coverage<Layout>& coverage_;
   int width_;
 };
 
@@ -165,19 +156,15 @@ MMBANET_INLINE void gather_crop(const Layout& layout, const InlaidRoi<Layout>& r
       clear(high);
       row = roi.row(run).low;
     }
-    const auto rows = gradient.rows(run, roi.first_column);
-    const RowTap<acc_t>* const taps = &roi.row(run);
-    for (int64_t i = 0; i < chunks; ++i) {
-      Lanes<acc_t> low_sum = lanes(low + i * kLanes);
-      Lanes<acc_t> high_sum = lanes(high + i * kLanes);
-      for (int r = 0; r < next_run - run; ++r) {
-        const Lanes<acc_t> value = rows(r, i);
-        const Lanes<acc_t> part = taps[r].fraction * value;
-        low_sum += value - part;
-        high_sum += part;
+    for (int p = run; p < next_run; ++p) {
+      const auto pixels = gradient.row(p, roi.first_column);
+      const acc_t fraction = roi.row(p).fraction;
+      for (int64_t i = 0; i < chunks; ++i) {
+        const Lanes<acc_t> value = pixels(i);
+        const Lanes<acc_t> part = fraction * value;
+        lanes(low + i * kLanes) += value - part;
+        lanes(high + i * kLanes) += part;
       }
-      lanes(low + i * kLanes) = low_sum;
-      lanes(high + i * kLanes) = high_sum;
     }
     run = next_run;
   }
@@ -191,7 +178,9 @@ void inlay_image_backward(const Layout& layout, const typename Layout::scalar_t*
                           const std::vector<Roi>& rois, int height, int width, int crop_height,
                           int crop_width, typename Layout::scalar_t* grad_input) {
   using acc_t = typename Layout::acc_t;
-  const auto inverse = inverse_counts<acc_t>(rois, height, width);
+  const Band map{0, height};
+  Coverage<Layout> coverage;
+  coverage.reset(map, width, count_rois(rois, map));
   const auto* const grad_end = grad + layout.channels() * height * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
   for (size_t group = 0; group < rois.size(); group += kRoiGroup) {
@@ -200,7 +189,7 @@ void inlay_image_backward(const Layout& layout, const typename Layout::scalar_t*
                                            crop_height, crop_width, Direction::kToCrop, layout);
     const int64_t group_size = static_cast<int64_t>(inlaid.size());
     at::parallel_for(0, layout.blocks * group_size, 1, [&](int64_t task_begin, int64_t task_end) {
-      decltype(gradient_of(layout)) gradient(layout, grad, grad_end, inverse.data(), height, width);
+      decltype(gradient_of(layout)) gradient(layout, grad, grad_end, coverage, height, width);
       Scratch<acc_t> scratch;
       const int64_t row_size = static_cast<int64_t>(width + kLanes) * layout.element;
       scratch.low.resize(row_size + Layout::Matrix::kPadding);

@@ -24,7 +24,9 @@ template <typename acc_t>
 struct Scratch {
   AlignedVector<acc_t> band;    // zeros between tasks
   AlignedVector<acc_t> points;  // one row of a crop
-  AlignedVector<acc_t> low;     // that row or the one before, interpolated along the columns
+  // Two neighbouring rows of points, interpolated along the columns, and the second minus the
+  // first.
+  AlignedVector<acc_t> low, high, difference;
 };
 
 // The part of a RoI that lies in a band.
@@ -80,34 +82,40 @@ MMBANET_INLINE void add_crop(const Crops<Layout>& crops, const RoiPart<Layout>& 
     return layout.load(rows + layout.pixel(i * crops.width), crops.end, crops.width, block,
                        scratch.points.data());
   };
-  acc_t* MMBANET_RESTRICT low = scratch.low.data();
-  const int64_t chunks = roi.columns.chunks();
+  acc_t* low = scratch.low.data();
+  acc_t* high = scratch.high.data();
+  acc_t* const difference = scratch.difference.data();
+  const int64_t size = roi.columns.chunks() * kLanes;
   int held = -1;  // row of sampling points that `low` is made from
   for (int run = part.rows.begin; run < part.rows.end;) {
     const int next_run = roi.run_end(run, part.rows.end);
     const int row = roi.row(run).low;
     if (row != held) {
       const acc_t* const from = points(row);
-      for (int64_t i = 0; i < chunks; ++i) {
-        lanes(low + i * kLanes) = roi.columns.template product<Target>(from, i, finite);
+      for (int64_t q = 0; q < size; q += kLanes) {
+        lanes(low + q) = roi.columns.template product<Target>(from, q / kLanes, finite);
       }
     }
     const bool is_last = row + 1 == crops.height;
     const acc_t* const from = is_last ? nullptr : points(row + 1);
-    acc_t* const band =
-        scratch.band.data() + (run - band_begin) * stride + roi.first_column * layout.element;
-    const RowTap<acc_t>* const taps = &roi.row(run);
-    for (int64_t i = 0; i < chunks; ++i) {
-      const Lanes<acc_t> value = lanes(low + i * kLanes);
+    for (int64_t q = 0; q < size; q += kLanes) {
+      const Lanes<acc_t> value = lanes(low + q);
       const Lanes<acc_t> next =
-          is_last ? value : roi.columns.template product<Target>(from, i, finite);
-      const Lanes<acc_t> difference = next - value;
-      acc_t* MMBANET_RESTRICT to = band + i * kLanes;
-      for (int r = 0; r < next_run - run; ++r, to += stride) {
-        lanes(to) += value + taps[r].fraction * difference;
-      }
-      lanes(low + i * kLanes) = next;
+          is_last ? value : roi.columns.template product<Target>(from, q / kLanes, finite);
+      lanes(high + q) = next;
+      lanes(difference + q) = next - value;
     }
+    // Whole rows, one after the other: runs are short and differ in length, which processors cannot
+    // foresee.
+    for (int p = run; p < next_run; ++p) {
+      acc_t* const band =
+          scratch.band.data() + (p - band_begin) * stride + roi.first_column * layout.element;
+      const acc_t fraction = roi.row(p).fraction;
+      for (int64_t q = 0; q < size; q += kLanes) {
+        lanes(band + q) += lanes(low + q) + fraction * lanes(difference + q);
+      }
+    }
+    std::swap(low, high);
     held = row + 1;
     run = next_run;
   }
@@ -128,8 +136,10 @@ void inlay_image(const Crops<Layout>& crops, const std::vector<Roi>& rois, int h
     scratch.band.resize(bands.size());
     scratch.points.resize(static_cast<int64_t>(crops.width) * layout.element +
                           Layout::Matrix::kPadding);
-    scratch.low.resize(bands.stride());
-    Coverage<acc_t> coverage;
+    for (auto* row : {&scratch.low, &scratch.high, &scratch.difference}) {
+      row->resize(bands.stride());
+    }
+    Coverage<Layout> coverage;
     std::vector<RoiPart<Layout>> parts;
     for (int64_t task = task_begin; task < task_end; ++task) {
       const Band band = bands.band(task);
@@ -140,14 +150,7 @@ void inlay_image(const Crops<Layout>& crops, const std::vector<Roi>& rois, int h
       }
       const int64_t block_end = bands.block_end(task);
       run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
-        coverage.reset(band, width, [&](const auto& row) MMBANET_INLINE_LAMBDA {
-          for (const auto& part : parts) {
-            for (int p = part.rows.begin; p < part.rows.end; ++p) {
-              acc_t* const counts = row(p);
-              for (int q = part.roi->column_begin; q < part.roi->column_end; ++q) counts[q] += 1;
-            }
-          }
-        });
+        coverage.reset(band, width, count_rois(rois, band));
         for (int64_t block = bands.block_begin(task); block < block_end; ++block) {
           for (size_t i = 0; i < parts.size(); ++i) {
             const bool is_last = i + 1 == parts.size();

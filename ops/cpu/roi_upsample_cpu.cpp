@@ -102,7 +102,7 @@ void upsample_image(const Layout& layout, const typename Layout::scalar_t* crops
     AlignedVector<acc_t> sums(bands.size());
     AlignedVector<acc_t> points_scratch(static_cast<int64_t>(crop_width) * element +
                                         Layout::Matrix::kPadding);
-    Coverage<acc_t> coverage;
+    Coverage<Layout> coverage;
     for (int64_t task = task_begin; task < task_end; ++task) {
       const Band band = bands.band(task);
       coverage.reset(band, width,

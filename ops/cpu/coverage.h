@@ -19,8 +19,9 @@ struct Band {
   }
 };
 
-// Sums over RoIs are made band by band in scratch memory, which should stay in the nearer caches; a
-// task is one band and some blocks of channels, which share the band's coverage.
+// Sums over RoIs are made band by band in scratch memory, which should stay in the nearer caches. A
+// task is one band of one block of channels; the bands of a block follow each other, so that memory
+// is written in order.
 class Bands {
  public:
   template <typename Layout>
@@ -28,30 +29,27 @@ class Bands {
       : height_(height),
         stride_(static_cast<int64_t>(round_up(width, Layout::kAlignment)) * layout.element),
         rows_(static_cast<int>(std::clamp<int64_t>(Layout::kBandElements / stride_, 1, height))),
-        bands_((height + rows_ - 1) / rows_),
-        blocks_(layout.blocks),
-        task_blocks_(std::max<int64_t>(kTaskChannels / layout.element, 1)) {}
+        count_((height + rows_ - 1) / rows_),
+        blocks_(layout.blocks) {}
 
-  int64_t tasks() const { return (blocks_ + task_blocks_ - 1) / task_blocks_ * bands_; }
-  Band band(int64_t task) const {
-    const int begin = static_cast<int>(task % bands_) * rows_;
+  int64_t count() const { return count_; }
+  Band operator[](int64_t index) const {
+    const int begin = static_cast<int>(index) * rows_;
     return {begin, std::min(begin + rows_, height_)};
   }
-  int64_t block_begin(int64_t task) const { return task / bands_ * task_blocks_; }
-  int64_t block_end(int64_t task) const {
-    return std::min(block_begin(task) + task_blocks_, blocks_);
-  }
+
+  int64_t tasks() const { return blocks_ * count_; }
+  int64_t block_of(int64_t task) const { return task / count_; }
+  int64_t index_of(int64_t task) const { return task % count_; }
 
   int64_t stride() const { return stride_; }  // of a row in scratch memory
   int64_t size() const { return rows_ * stride_; }
 
  private:
-  static constexpr int64_t kTaskChannels = 64;
-
   int height_;
   int64_t stride_;
   int rows_;
-  int64_t bands_, blocks_, task_blocks_;
+  int64_t count_, blocks_;
 };
 
 // Which pixels of a band are covered, and how often. Runs of covered pixels, "spans", are widened
@@ -61,16 +59,14 @@ class Coverage {
  public:
   using acc_t = typename Layout::acc_t;
 
-  // count(row) increments row(p)[q] for each time that a pixel (p, q) is covered.
+  // count(band, row) increments row(p)[q] for each time that a pixel (p, q) is covered.
   template <typename Count>
-  void reset(Band band, int width, const Count& count) {
-    begin_ = band.begin;
-    width_ = width;
-    inverse_counts_.assign(static_cast<size_t>(band.end - band.begin) * width, acc_t(0));
+  Coverage(Band band, int width, const Count& count)
+      : begin_(band.begin),
+        width_(width),
+        inverse_counts_(static_cast<size_t>(band.end - band.begin) * width) {
     const auto row = [&](int p) { return inverse_counts_.data() + offset(p); };
-    count(row);
-    spans_.clear();
-    span_ends_.clear();
+    count(band, row);
     for (int p = band.begin; p < band.end; ++p) add_spans(row(p));
   }
 
@@ -134,15 +130,15 @@ class Coverage {
     span_ends_.push_back(spans_.size());
   }
 
-  int begin_ = 0, width_ = 0;
+  int begin_, width_;
   std::vector<acc_t> inverse_counts_;
   std::vector<Span> spans_;        // of all rows, one after the other
   std::vector<size_t> span_ends_;  // of each row
 };
 
-// For Coverage::reset: how often RoIs cover pixels.
-inline auto count_rois(const std::vector<Roi>& rois, Band band) {
-  return [&rois, band](const auto& row) {
+// For Coverage: how often RoIs cover pixels.
+inline auto count_rois(const std::vector<Roi>& rois) {
+  return [&rois](Band band, const auto& row) {
     for (const auto& roi : rois) {
       const Band rows = band.intersect(roi.y.begin, roi.y.end);
       for (int p = rows.begin; p < rows.end; ++p) {
@@ -151,6 +147,15 @@ inline auto count_rois(const std::vector<Roi>& rois, Band band) {
       }
     }
   };
+}
+
+// The coverage of each band.
+template <typename Layout, typename Count>
+std::vector<Coverage<Layout>> cover(const Bands& bands, int width, const Count& count) {
+  std::vector<Coverage<Layout>> coverage;
+  coverage.reserve(bands.count());
+  for (int64_t i = 0; i < bands.count(); ++i) coverage.emplace_back(bands[i], width, count);
+  return coverage;
 }
 
 }  // namespace mmbanet

@@ -178,9 +178,7 @@ void inlay_image_backward(const Layout& layout, const typename Layout::scalar_t*
                           const std::vector<Roi>& rois, int height, int width, int crop_height,
                           int crop_width, typename Layout::scalar_t* grad_input) {
   using acc_t = typename Layout::acc_t;
-  const Band map{0, height};
-  Coverage<Layout> coverage;
-  coverage.reset(map, width, count_rois(rois, map));
+  const Coverage<Layout> coverage({0, height}, width, count_rois(rois));
   const auto* const grad_end = grad + layout.channels() * height * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
   for (size_t group = 0; group < rois.size(); group += kRoiGroup) {

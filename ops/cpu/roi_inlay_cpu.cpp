@@ -130,6 +130,14 @@ void inlay_image(const Crops<Layout>& crops, const std::vector<Roi>& rois, int h
   const auto inlaid = inlay_rois<Layout>(rois.data(), rois.data() + rois.size(), crops.height,
                                          crops.width, Direction::kToMap, layout);
   const Bands bands(layout, height, width);
+  const auto coverage = cover<Layout>(bands, width, count_rois(rois));
+  std::vector<std::vector<RoiPart<Layout>>> parts(bands.count());
+  for (int64_t i = 0; i < bands.count(); ++i) {
+    for (const auto& roi : inlaid) {
+      const RoiPart<Layout> part(roi, bands[i], crops.height);
+      if (part.point_rows > 0) parts[i].push_back(part);
+    }
+  }
 
   at::parallel_for(0, bands.tasks(), 1, [&](int64_t task_begin, int64_t task_end) {
     Scratch<acc_t> scratch;
@@ -139,32 +147,22 @@ void inlay_image(const Crops<Layout>& crops, const std::vector<Roi>& rois, int h
     for (auto* row : {&scratch.low, &scratch.high, &scratch.difference}) {
       row->resize(bands.stride());
     }
-    Coverage<Layout> coverage;
-    std::vector<RoiPart<Layout>> parts;
-    for (int64_t task = task_begin; task < task_end; ++task) {
-      const Band band = bands.band(task);
-      parts.clear();
-      for (const auto& roi : inlaid) {
-        const RoiPart<Layout> part(roi, band, crops.height);
-        if (part.point_rows > 0) parts.push_back(part);
-      }
-      const int64_t block_end = bands.block_end(task);
-      run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
-        coverage.reset(band, width, count_rois(rois, band));
-        for (int64_t block = bands.block_begin(task); block < block_end; ++block) {
-          for (size_t i = 0; i < parts.size(); ++i) {
-            const bool is_last = i + 1 == parts.size();
-            const auto& next = is_last ? parts[0] : parts[i + 1];
-            const int64_t next_block = std::min(block + is_last, block_end - 1);
-            add_crop<decltype(target)>(crops, parts[i], block, crops.rows_of(next, next_block),
-                                       next.point_rows, band.begin, bands.stride(), scratch);
-          }
-          const auto factor = [](acc_t inverse) MMBANET_INLINE_LAMBDA { return inverse; };
-          coverage.store(layout, band, scratch.band.data(), bands.stride(), block, zeroed, factor,
-                         map + layout.plane(0, block, static_cast<int64_t>(height) * width));
+    run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
+      for (int64_t task = task_begin; task < task_end; ++task) {
+        const int64_t index = bands.index_of(task), block = bands.block_of(task);
+        const Band band = bands[index];
+        const auto& band_parts = parts[index];
+        for (size_t i = 0; i < band_parts.size(); ++i) {
+          const auto& next = band_parts[std::min(i + 1, band_parts.size() - 1)];
+          add_crop<decltype(target)>(crops, band_parts[i], block, crops.rows_of(next, block),
+                                     next.point_rows, band.begin, bands.stride(), scratch);
         }
-      });
-    }
+        const auto factor = [](acc_t inverse) MMBANET_INLINE_LAMBDA { return inverse; };
+        coverage[index].store(layout, band, scratch.band.data(), bands.stride(), block, zeroed,
+                              factor,
+                              map + layout.plane(0, block, static_cast<int64_t>(height) * width));
+      }
+    });
   });
 }
 

@@ -97,40 +97,38 @@ void upsample_image(const Layout& layout, const typename Layout::scalar_t* crops
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
   const int element = layout.element;
   const Bands bands(layout, height, width);
+  const auto coverage = cover<Layout>(
+      bands, width, [&](Band band, const auto& row) { count_contributions(splatted, band, row); });
 
   at::parallel_for(0, bands.tasks(), 1, [&](int64_t task_begin, int64_t task_end) {
     AlignedVector<acc_t> sums(bands.size());
     AlignedVector<acc_t> points_scratch(static_cast<int64_t>(crop_width) * element +
                                         Layout::Matrix::kPadding);
-    Coverage<Layout> coverage;
-    for (int64_t task = task_begin; task < task_end; ++task) {
-      const Band band = bands.band(task);
-      coverage.reset(band, width,
-                     [&](const auto& row) { count_contributions(splatted, band, row); });
-      run_vectorized([&](auto) MMBANET_INLINE_LAMBDA {
-        for (int64_t block = bands.block_begin(task); block < bands.block_end(task); ++block) {
-          for (const auto& roi : splatted) {
-            const auto* const crop = crops + layout.plane(roi.index, block, crop_plane);
-            for_each_row(roi, band, [&](size_t i, int p, acc_t row_weight) MMBANET_INLINE_LAMBDA {
-              const acc_t* MMBANET_RESTRICT points =
-                  layout.load(crop + layout.pixel(i * crop_width), crops_end, crop_width, block,
-                              points_scratch.data());
-              acc_t* MMBANET_RESTRICT row = sums.data() + (p - band.begin) * bands.stride();
-              for_each_column(roi, [&](size_t j, int64_t q, acc_t weight) MMBANET_INLINE_LAMBDA {
-                weight *= row_weight;
-                for (int c = 0; c < element; ++c) {
-                  row[q * element + c] += weight * points[j * element + c];
-                }
-              });
+    run_vectorized([&](auto) MMBANET_INLINE_LAMBDA {
+      for (int64_t task = task_begin; task < task_end; ++task) {
+        const int64_t index = bands.index_of(task), block = bands.block_of(task);
+        const Band band = bands[index];
+        for (const auto& roi : splatted) {
+          const auto* const crop = crops + layout.plane(roi.index, block, crop_plane);
+          for_each_row(roi, band, [&](size_t i, int p, acc_t row_weight) MMBANET_INLINE_LAMBDA {
+            const acc_t* MMBANET_RESTRICT points =
+                layout.load(crop + layout.pixel(i * crop_width), crops_end, crop_width, block,
+                            points_scratch.data());
+            acc_t* MMBANET_RESTRICT row = sums.data() + (p - band.begin) * bands.stride();
+            for_each_column(roi, [&](size_t j, int64_t q, acc_t weight) MMBANET_INLINE_LAMBDA {
+              weight *= row_weight;
+              for (int c = 0; c < element; ++c) {
+                row[q * element + c] += weight * points[j * element + c];
+              }
             });
-          }
-          const auto factor = [mean](acc_t inverse_count)
-                                  MMBANET_INLINE_LAMBDA { return mean ? inverse_count : acc_t(1); };
-          coverage.store(layout, band, sums.data(), bands.stride(), block, zeroed, factor,
-                         map + layout.plane(0, block, static_cast<int64_t>(height) * width));
+          });
         }
-      });
-    }
+        const auto factor = [mean](acc_t inverse_count)
+                                MMBANET_INLINE_LAMBDA { return mean ? inverse_count : acc_t(1); };
+        coverage[index].store(layout, band, sums.data(), bands.stride(), block, zeroed, factor,
+                              map + layout.plane(0, block, static_cast<int64_t>(height) * width));
+      }
+    });
   });
 }
 

@@ -66,6 +66,29 @@ def test_large_map_and_crop(device):
     )
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_map_of_fresh_pages(memory_format, operator, device):
+    """Maps over 32 MiB get memory that is 0 already; their channels are those of smaller maps."""
+    crops = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(0)).to(device)
+    rois = torch.tensor(
+        [
+            [0, -50, 20, 300, 900],
+            [0, 250, 800, 400, 950],
+            [0, 1650, 1750, 1700, 1800],
+            [0, 5, 5, 9, 9],
+        ],
+        dtype=torch.float32,
+        device=device,
+    )
+    size = (1800, 1700)
+    output = operator(crops.contiguous(memory_format=memory_format), rois, 1, size)
+    assert output.nbytes > 32 << 20
+    for channel in range(3):
+        part = operator(crops[:, channel : channel + 1], rois, 1, size)
+        torch.testing.assert_close(output[:, channel : channel + 1], part, rtol=0, atol=0)
+        assert not part[:, :, 1000:1700].any()
+
+
 @pytest.mark.parametrize('spatial_scale', [1.0, 0.25])
 @pytest.mark.parametrize('output_size', [(7, 7), (14, 14), (5, 9)])
 def test_undoes_roi_align(spatial_scale, output_size, device):

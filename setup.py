@@ -73,9 +73,9 @@ def operators():
     """The extension module and the command that builds it."""
     from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
-    # No debug information: it doubles the time of compilation. No fused multiplications: the kernels
-    # give the same bits in every layout and on every machine. No warnings about vectors as results:
-    # the functions that have them are inlined.
+    # No debug information: it doubles the time of compilation. No fused multiplications: the
+    # kernels give the same bits in every layout and on every machine. No warnings about vectors as
+    # results: the functions that have them are inlined.
     unix_flags = ['-O3', '-g0', '-ffp-contract=off', '-Wno-psabi']
     cxx_flags = ['/O2', '/fp:precise'] if sys.platform == 'win32' else unix_flags
     link_flags = []

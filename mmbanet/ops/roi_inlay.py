@@ -44,8 +44,8 @@ def roi_inlay(
             RoIAlign, ``aligned=False`` does not enlarge RoIs of less than one pixel.
 
     Returns:
-        Tensor[N, C, H, W]: The map, with the dtype, device and memory format (NCHW or channels-last)
-        of ``input``. No layout is copied, and both give the same bits.
+        Tensor[N, C, H, W]: The map, with the dtype, device and memory format of ``input``: NCHW or
+        channels-last. Neither is copied, and both give the same bits.
 
     Raises:
         ValueError: If an argument has the wrong shape or range; on the CPU also if an image index

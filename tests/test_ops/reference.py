@@ -74,7 +74,8 @@ def roi_upsample(
 def _box_on_map(roi, spatial_scale, aligned):
     """Image, and on the map x start, y start, width, height, x end, y end; or None.
 
-    None says that the RoI covers nothing. The end is not start + width, which rounds: an edge on a pixel has to be on it.
+    None says that the RoI covers nothing. The end is not start + width, which rounds: an edge on a
+    pixel has to be on it.
     """
     image, x1, y1, x2, y2 = (float(value) for value in roi)
     offset = 0.5 if aligned else 0.0

@@ -29,13 +29,14 @@ class Bands {
       : height_(height),
         stride_(static_cast<int64_t>(round_up(width, Layout::kAlignment)) * layout.element),
         rows_(static_cast<int>(std::clamp<int64_t>(Layout::kBandElements / stride_, 1, height))),
-        count_((height + rows_ - 1) / rows_),
+        count_((static_cast<int64_t>(height) + rows_ - 1) / rows_),
         blocks_(layout.blocks) {}
 
   int64_t count() const { return count_; }
   Band operator[](int64_t index) const {
-    const int begin = static_cast<int>(index) * rows_;
-    return {begin, std::min(begin + rows_, height_)};
+    const int64_t begin = index * rows_;
+    const int64_t end = std::min<int64_t>(begin + rows_, height_);
+    return {static_cast<int>(begin), static_cast<int>(end)};
   }
 
   int64_t tasks() const { return blocks_ * count_; }

@@ -30,9 +30,8 @@ struct InlaidRoi {
       : index(roi.index),
         row_begin(roi.y.begin),
         row_end(roi.y.end),
-        column_begin(roi.x.begin),
-        column_end(roi.x.end),
         first_column(roi.x.begin / Layout::kAlignment * Layout::kAlignment),
+        column_end(roi.x.end),
         columns(layout.matrix(
             column_entries(roi.x, crop_width, direction),
             direction == Direction::kToMap ? column_end - first_column : crop_width)) {
@@ -56,11 +55,10 @@ struct InlaidRoi {
 
   int64_t index;  // row of `rois`
   int row_begin, row_end;
-  int column_begin, column_end;
-  int first_column;                 // of the matrix: at or a little before column_begin
+  int first_column, column_end;     // the first one may be a little before the RoI
   std::vector<RowTap<acc_t>> rows;  // of row_begin .. row_end - 1
-  typename Layout::Matrix
-      columns;  // sampling points to pixels first_column .. column_end - 1, or the reverse
+  // Sampling points to pixels first_column .. column_end - 1, or the reverse.
+  typename Layout::Matrix columns;
 
  private:
   std::vector<MatrixEntry> column_entries(const Axis& x, int crop_width,

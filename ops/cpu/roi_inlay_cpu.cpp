@@ -2,12 +2,13 @@
 //
 // The interpolation is separable. Work is split over parts of the map (band of rows, channels) and
 // not over RoIs, so every element has one writer and the result does not depend on the number of
-// threads. RoIs are added up in scratch memory that stays in the first-level cache.
+// threads. RoIs are added up in scratch memory that stays in the nearer caches.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "../mmbanet_ops.h"

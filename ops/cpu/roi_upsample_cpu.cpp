@@ -161,15 +161,11 @@ void upsample_image_backward(const Layout& layout, const typename Layout::scalar
                              int crop_width, bool mean, typename Layout::scalar_t* grad_input) {
   using acc_t = typename Layout::acc_t;
   const auto splatted = splat_rois<acc_t>(rois, crop_height, crop_width, height, width);
-  const Band map_rows{0, height};
   const int64_t map_plane = static_cast<int64_t>(height) * width;
   const int64_t crop_plane = static_cast<int64_t>(crop_height) * crop_width;
-  std::vector<acc_t> inverse(map_plane, acc_t(mean ? 0 : 1));
-  if (mean) {
-    count_contributions(splatted, map_rows,
-                        [&](int p) { return inverse.data() + static_cast<int64_t>(p) * width; });
-    for (acc_t& count : inverse) count = acc_t(1) / std::max(count, acc_t(1));
-  }
+  const Coverage<Layout> coverage({0, height}, width, [&](Band band, const auto& row) {
+    if (mean) count_contributions(splatted, band, row);
+  });
   const int64_t num_rois = static_cast<int64_t>(splatted.size());
   at::parallel_for(0, layout.blocks * num_rois, 1, [&](int64_t task_begin, int64_t task_end) {
     AlignedVector<acc_t> points(static_cast<int64_t>(crop_width) * layout.element);
@@ -185,10 +181,13 @@ void upsample_image_backward(const Layout& layout, const typename Layout::scalar
           for (int half = 0; half < 2; ++half) {
             const acc_t row_weight = roi.rows[i].weight(half);
             if (row_weight == 0) continue;
-            const int64_t row = static_cast<int64_t>(roi.rows[i].low + half) * width;
+            const int p = roi.rows[i].low + half;
+            const acc_t* const inverse = coverage.inverse_counts(p);
+            const auto* const pixels = plane + layout.pixel(static_cast<int64_t>(p) * width);
             for_each_column(roi, [&](size_t j, int q, acc_t weight) MMBANET_INLINE_LAMBDA {
-              layout.add(plane + layout.pixel(row + q), row_weight * weight * inverse[row + q],
-                         block, points.data() + j * layout.element);
+              const acc_t factor = mean ? inverse[q] : acc_t(1);
+              layout.add(pixels + layout.pixel(q), row_weight * weight * factor, block,
+                         points.data() + j * layout.element);
             });
           }
           layout.store(points.data(), one, crop_width, block,

@@ -151,26 +151,25 @@ def run_inlay(kernels, case, layout, weights):
     )
 
 
-@all_cases
-def test_roi_inlay(kernels, case):
-    """Agrees with the CPU operator in both layouts, which give the same bits."""
+def assert_inlay_agrees(kernels, case, tolerance, gradient_tolerance):
+    """With the CPU operator, in both layouts, which give the same bits."""
     expected_output, expected_gradient, weights = forward_and_backward('roi_inlay', case)
     results = [run_inlay(kernels, case, layout, weights) for layout in LAYOUTS]
     for output, gradient in results:
-        torch.testing.assert_close(output, expected_output, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output, expected_output, **tolerance)
+        torch.testing.assert_close(gradient, expected_gradient, **gradient_tolerance)
     assert all(map(torch.equal, *results))
+
+
+@all_cases
+def test_roi_inlay(kernels, case):
+    assert_inlay_agrees(kernels, case, dict(rtol=1e-5, atol=1e-5), dict(rtol=1e-4, atol=1e-5))
 
 
 @pytest.mark.parametrize('seed', range(40, 50))
 def test_roi_inlay_in_double(kernels, seed):
     case = random_case(seed, torch.float64)
-    expected_output, expected_gradient, weights = forward_and_backward('roi_inlay', case)
-    results = [run_inlay(kernels, case, layout, weights) for layout in LAYOUTS]
-    for output, gradient in results:
-        torch.testing.assert_close(output, expected_output, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-11, atol=1e-11)
-    assert all(map(torch.equal, *results))
+    assert_inlay_agrees(kernels, case, dict(rtol=1e-12, atol=1e-12), dict(rtol=1e-11, atol=1e-11))
 
 
 @pytest.mark.parametrize('layout', LAYOUTS, ids=str)

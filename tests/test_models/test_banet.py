@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 
 from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
 from mmbanet.models.detectors.input_images import rgb_images
-from mmbanet.models.semantic_logits import resize_logits, semantic_classes
+from mmbanet.models.semantic_logits import label_maps, resize_logits
 
 from ..conftest import DEVICES, make_sample
 
@@ -187,10 +187,20 @@ def test_resized_logits_are_cut_before_they_are_scaled():
     assert (first.shape, second.shape) == ((1, 64, 96), (1, 46, 96))
 
 
-def test_semantic_classes_of_both_layouts():
-    logits = torch.eye(4)[:, None, :]  # (4, 1, 4): pixel i is of channel i
-    assert semantic_classes(logits, 2, 2).tolist() == [[[0, 1, 2, 3]]]
-    assert semantic_classes(logits, 5, 3).tolist() == [[[5, 6, 7, 8]]]
+@pytest.mark.parametrize('rescale', [True, False])
+def test_label_maps_are_the_classes_of_resized_logits(rescale):
+    logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
+    metas = [
+        dict(batch_input_shape=(64, 96), img_shape=(64, 90), ori_shape=(40, 56)),
+        dict(batch_input_shape=(64, 96), img_shape=(46, 96), ori_shape=(92, 192)),
+    ]
+    resized = resize_logits(logits, metas, rescale)
+    for things, stuff, offset in ((3, 2, 0), (7, 4, 7)):
+        for labels, expected in zip(label_maps(logits, metas, rescale, things, stuff), resized):
+            assert labels.shape == (1, *expected.shape[1:])
+            chosen = expected.gather(0, labels.long() - offset)[0]
+            # Rounding may turn pixels at which two classes are equal; nothing else.
+            torch.testing.assert_close(chosen, expected.amax(dim=0), rtol=0, atol=1e-5)
 
 
 def test_boxes_of_i2s_are_those_of_fusion_in_the_input_frame(small_cfg, monkeypatch):
@@ -205,16 +215,12 @@ def test_boxes_of_i2s_are_those_of_fusion_in_the_input_frame(small_cfg, monkeypa
         seen['rois'] = rois
         return forward(semantic, instances, rois, shapes)
 
-    def spy_fusion(results, logits, images, predict=model.panoptic_fusion_head.predict):
-        seen['boxes'] = results[0].bboxes
-        return predict(results, logits, images=images)
-
     monkeypatch.setattr(model.i2s_head, 'forward', spy_i2s)
-    monkeypatch.setattr(model.panoptic_fusion_head, 'predict', spy_fusion)
     with torch.no_grad():
-        model(inputs, samples, mode='predict')
-    assert len(seen['boxes']) > 0
-    expected = bbox2roi([seen['boxes'] / torch.tensor([3.0, 2.0, 3.0, 2.0])])
+        (sample,) = model(inputs, samples, mode='predict')
+    fused = sample.pred_instances[sample.pred_panoptic_seg.detections]
+    assert 0 < len(fused) < len(sample.pred_instances)
+    expected = bbox2roi([fused.bboxes / torch.tensor([3.0, 2.0, 3.0, 2.0])])
     torch.testing.assert_close(seen['rois'], expected)
 
 

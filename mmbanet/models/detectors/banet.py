@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from ..fusion import select_detections
+from ..fusion import OcclusionAwareFusionHead, select_detections
 from ..s2i_roi_extractor import S2IRoIExtractor
-from ..semantic_logits import resize_logits, semantic_classes
+from ..semantic_logits import label_maps, resize_logits
 from .checks import check_parts, last_stage
 from .gt_boxes import sample_gt_boxes
 from .input_images import rgb_images
@@ -142,26 +142,34 @@ class BANet(TwoStagePanopticSegmentor):
         detections = self.roi_head.predict(
             roi_inputs, proposals, batch_data_samples, rescale=rescale
         )
-        selected = self._select_for_fusion(detections)
-
         logits = semantic['seg_preds']
         if self.with_i2s:
-            rois = bbox2roi(_boxes_in_input(selected, img_metas, rescale))
+            boxes = [
+                item.bboxes[chosen]
+                for item, chosen in zip(detections, self._select_for_fusion(detections))
+            ]
+            rois = bbox2roi(_boxes_in_input(boxes, img_metas, rescale))
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
 
-        seg_preds = resize_logits(logits, img_metas, rescale)
-        for instances, seg_pred in zip(selected, seg_preds):
+        labels = label_maps(
+            logits, img_metas, rescale, self.num_things_classes, self.num_stuff_classes
+        )
+        for sample, instances, label_map in zip(batch_data_samples, detections, labels):
             if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not
-                instances.masks = instances.masks.new_zeros((0, *seg_pred.shape[-2:]))
-        images = None
-        if getattr(self.panoptic_fusion_head, 'needs_images', False):
-            images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
-        panoptic = self.panoptic_fusion_head.predict(selected, seg_preds, images=images)
-
-        for sample, instances, seg_pred in zip(batch_data_samples, detections, seg_preds):
+                instances.masks = instances.masks.new_zeros((0, *label_map.shape[1:]))
             sample.pred_instances = instances
-            classes = semantic_classes(seg_pred, self.num_things_classes, self.num_stuff_classes)
-            sample.pred_sem_seg = PixelData(sem_seg=classes)
+            sample.pred_sem_seg = PixelData(sem_seg=label_map.long())
+
+        head = self.panoptic_fusion_head
+        if isinstance(head, OcclusionAwareFusionHead):
+            images = None
+            if head.needs_images:
+                images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
+            panoptic = head.predict(detections, labels, images)
+        else:
+            selection = self._select_for_fusion(detections)
+            selected = [item[chosen] for item, chosen in zip(detections, selection)]
+            panoptic = head.predict(selected, resize_logits(logits, img_metas, rescale))
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
@@ -228,19 +236,16 @@ class BANet(TwoStagePanopticSegmentor):
         img_shapes = [meta['img_shape'][:2] for meta in img_metas]
         return self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
 
-    def _select_for_fusion(self, detections: InstanceList) -> InstanceList:
-        """The detections that fusion, and therefore I2S, sees."""
+    def _select_for_fusion(self, detections: InstanceList) -> list[Tensor]:
+        """Indices of the detections that fusion, and therefore I2S, sees."""
         cfg = self.test_cfg.panoptic
         if 'score_thr' not in cfg:
-            return detections
+            return [torch.arange(len(item), device=item.scores.device) for item in detections]
         return [select_detections(item, cfg.score_thr, cfg.get('nms')) for item in detections]
 
 
-def _boxes_in_input(
-    detections: InstanceList, img_metas: Sequence[dict], rescaled: bool
-) -> list[Tensor]:
+def _boxes_in_input(boxes: list[Tensor], img_metas: Sequence[dict], rescaled: bool) -> list[Tensor]:
     """Boxes of detections in pixels of the network's input."""
-    boxes = [item.bboxes for item in detections]
     if not rescaled:
         return boxes
     return [

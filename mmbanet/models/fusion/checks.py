@@ -28,15 +28,16 @@ def check_not_nan(scores: Tensor) -> None:
         raise ValueError(f'scores must not be NaN, got {int(scores.isnan().sum())} NaN values')
 
 
-def check_image(image: Tensor, masks: Tensor) -> None:
-    """RGB (3, H, W) in 0..255 of the masks' size."""
+def check_image(image: Tensor, size: tuple[int, int]) -> None:
+    """RGB (3, H, W) in 0..255 of the masks' size (H, W)."""
     if not isinstance(image, Tensor):
         raise TypeError(f'image must be a tensor (3, H, W), got {_kind(image)}')
-    expected = (3, *masks.shape[1:])
+    expected = (3, *size)
     if tuple(image.shape) != expected:
+        channels_last = '; permute(2, 0, 1) it' if tuple(image.shape) == (*size, 3) else ''
         raise ValueError(
             f'image must have the shape {expected}, RGB at the resolution of the masks, '
-            f'got {tuple(image.shape)}'
+            f'got {tuple(image.shape)}{channels_last}'
         )
     if image.numel() == 0:
         return

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from .checks import check_claims, check_threshold
-from .regions import nobody, partition_by_claims
+from .graph import OcclusionGraph, decide_pairs
+from .occlusion import pair_overlaps
+from .regions import ClaimRegions, nobody, partition_by_claims
 
 
 @torch.no_grad()
@@ -15,8 +17,8 @@ def resolve_by_score(
 ) -> tuple[Tensor, Tensor]:
     """Lays objects in descending score; an object whose pixels are mostly taken is dropped.
 
-    The same decisions as mmdet's ``HeuristicFusionHead``: an object takes what is free of its mask,
-    unless more than ``removal_thr`` of it is taken already. Equal scores: the lower index first.
+    The same decisions as the official panopticapi: an object takes what is free of its mask, unless
+    more than ``removal_thr`` of it is taken already. Equal scores: the lower index first.
 
     Args:
         masks (Tensor): (K, H, W) bool.
@@ -30,20 +32,38 @@ def resolve_by_score(
     check_claims(masks, scores)
     check_threshold('removal_thr', removal_thr)
     if masks.numel() == 0:
-        return nobody(masks)
-
+        return nobody(masks), torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
     regions = partition_by_claims(masks)
+    owners, graph = resolve_regions_by_score(regions, scores, removal_thr)
+    return owners[regions.index], graph.keep.to(masks.device)
+
+
+def resolve_regions_by_score(
+    regions: ClaimRegions, scores: Tensor, removal_thr: float
+) -> tuple[Tensor, OcclusionGraph]:
+    """:func:`resolve_by_score` of what :func:`partition_by_claims` found, without checks.
+
+    Returns:
+        tuple: (R,) int64, the owner of each region or -1, and the :class:`OcclusionGraph`.
+    """
     # Every object waits for the one before it: on the CPU, a GPU would wait K times for each.
     members, size = regions.members.cpu(), regions.size.cpu()
-    owner = torch.full_like(size, -1)
-    keep = torch.zeros(len(masks), dtype=torch.bool)
-    for k in scores.cpu().argsort(descending=True, stable=True).tolist():
-        claimed, free = members[:, k], owner < 0
-        area = size[claimed].sum()
-        taken = size[claimed & ~free].sum()
-        # mmdet's own expression, in float32, so that borderline cases fall alike.
-        if area == 0 or taken / (area + 1e-5) > removal_thr:
+    owners = torch.full_like(size, -1)
+    keep = torch.zeros(len(scores), dtype=torch.bool)
+    order = scores.cpu().argsort(descending=True, stable=True)
+    for k in order.tolist():
+        claimed, free = members[:, k], owners < 0
+        area = int(size[claimed].sum())
+        taken = int(size[claimed & ~free].sum())
+        if area == 0 or taken / area > removal_thr:
             continue
-        owner[claimed & free] = k
+        owners[claimed & free] = k
         keep[k] = True
-    return owner.to(masks.device)[regions.index], keep.to(masks.device)
+
+    overlaps = pair_overlaps(regions).cpu()
+    decided = decide_pairs(overlaps, scores)
+    place = order.argsort()
+    in_front = place[:, None] < place
+    accepted = torch.ones(len(decided.pairs), dtype=torch.bool)
+    areas = overlaps.diagonal().long()
+    return owners.to(regions.size.device), OcclusionGraph(*decided, accepted, in_front, areas, keep)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+
+import torch
 from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
     BasePanopticFusionHead,
 )
-from mmdet.structures import INSTANCE_OFFSET
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmbanet.registry import MODELS
 
-from .heuristic import resolve_by_score
-from .occlusion import resolve_occlusion
-from .panoptic_map import compose_panoptic_map, stuff_labels
+from .checks import check_claims, check_image
+from .graph import OcclusionGraph
+from .heuristic import resolve_regions_by_score
+from .occlusion import empty_graph, resolve_regions
+from .panoptic_map import compose_panoptic_map
+from .regions import nobody, partition_by_claims
+from .segments import segments_info
 from .selection import select_detections
+from .semantics import semantic_labels
 
+RULES = ('appearance', 'smaller', 'score')
+LAYOUTS = ('auto', 'all', 'stuff_and_things')
 SETTINGS = ('score_thr', 'nms', 'occlusion_thr', 'removal_thr', 'stuff_area_limit')
 FIELDS = ('bboxes', 'labels', 'scores', 'masks')
 
@@ -28,8 +37,11 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         num_things_classes (int): Thing classes, the first labels.
         num_stuff_classes (int): Stuff classes, the labels after them.
         overlap_rule (str): Who owns a pixel that several instances claim: ``'appearance'``, see
-            :func:`resolve_occlusion`, or ``'score'``, see :func:`resolve_by_score`.
-        semantic_layout (str): The channels of the semantic logits, see :func:`stuff_labels`. With
+            :func:`resolve_occlusion`; ``'smaller'``, the same with the smaller of an occluded pair
+            in front; ``'score'``, see :func:`resolve_by_score`.
+        appearance (dict, optional): Config of the :class:`AppearanceModel` of the rule
+            ``'appearance'``; the paper's ``dict(type='mmbanet.MeanColor')`` by default.
+        semantic_layout (str): The channels of semantic logits, see :func:`semantic_labels`. With
             one thing class, ``'auto'`` cannot tell and must be replaced.
         test_cfg (dict, optional): All of ``score_thr`` and ``nms`` (:func:`select_detections`),
             ``occlusion_thr`` and ``removal_thr`` (shares of an object's area) and
@@ -43,26 +55,23 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         num_things_classes: int = 80,
         num_stuff_classes: int = 53,
         overlap_rule: str = 'appearance',
+        appearance: dict | None = None,
         semantic_layout: str = 'auto',
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
-        _check_choice('overlap_rule', overlap_rule, ('appearance', 'score'))
-        _check_choice('semantic_layout', semantic_layout, ('auto', 'all', 'stuff_and_things'))
+        _check_choice('overlap_rule', overlap_rule, RULES)
+        _check_choice('semantic_layout', semantic_layout, LAYOUTS)
         if semantic_layout == 'auto' and num_things_classes == 1:
             raise ValueError(
                 "semantic_layout must be 'all' or 'stuff_and_things' with num_things_classes=1, "
                 "where both have the same number of channels, got 'auto'"
             )
-        if self.num_classes >= INSTANCE_OFFSET:
-            raise ValueError(
-                f'num_things_classes + num_stuff_classes must be under {INSTANCE_OFFSET}, the '
-                f"base of mmdet's panoptic encoding, got {self.num_classes}"
-            )
         if test_cfg is not None:
             _check_settings(test_cfg)
         self.overlap_rule = overlap_rule
+        self.appearance = MODELS.build(appearance or dict(type='mmbanet.MeanColor'))
         self.semantic_layout = semantic_layout
 
     @property
@@ -85,14 +94,24 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         Args:
             mask_results_list (list[InstanceData]): With ``bboxes`` (N, 4), ``labels`` (N,),
                 ``scores`` (N,) and ``masks`` (N, H, W) bool, per image.
-            seg_preds_list (list[Tensor]): Semantic logits (C, H, W) per image.
-            images (list[Tensor], optional): RGB (3, H, W) in 0..255 per image. Not needed by
-                ``overlap_rule='score'``.
+            seg_preds_list (list[Tensor]): Per image the semantic prediction, see
+                :func:`semantic_labels`: logits (C, h, w) of any resolution, or integer labels
+                (H, W).
+            images (list[Tensor], optional): RGB (3, H, W) in 0..255 per image. Needed by
+                ``overlap_rule='appearance'`` only.
 
         Returns:
-            list[PixelData]: With ``sem_seg`` (1, H, W) int32 in mmdet's panoptic encoding: things
-            ``label + id * INSTANCE_OFFSET`` with ids from 1 in descending order of score, stuff
-            its label, void ``num_classes``.
+            list[PixelData]: Per image
+
+            * ``sem_seg`` (1, H, W) int32 in mmdet's panoptic encoding: things
+              ``label + id * INSTANCE_OFFSET``, stuff its label, void ``num_classes``. Left out,
+              with a warning, where that cannot tell all segments apart in the 24 bits that COCO
+              has for ids: from 1,000 classes or 16,777 things on.
+            * ``segment_ids`` (1, H, W) int32: ids of ``segments_info``, 0 for void.
+            * ``segments_info`` (list[dict]), see :func:`segments_info`.
+            * ``occlusion`` (:class:`OcclusionGraph`) of the K instances that took part, and
+              ``detections`` (K,) int64 on the CPU, their indices in the given ones, in descending
+              order of score.
         """
         if self.test_cfg is None:
             raise ValueError(f'test_cfg must be given to predict, with {", ".join(SETTINGS)}')
@@ -114,31 +133,63 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             for inputs in zip(mask_results_list, seg_preds_list, images)
         ]
 
+    @torch.no_grad()
     def _predict_single(
-        self, instances: InstanceData, logits: Tensor, image: Tensor | None
+        self, instances: InstanceData, prediction: Tensor, image: Tensor | None
     ) -> PixelData:
         cfg = self.test_cfg
-        _check_inputs(instances, logits)
-        instances = select_detections(instances, cfg['score_thr'], cfg['nms'])
-        owner = self._resolve(instances, image)
-        stuff = stuff_labels(
-            logits, self.num_things_classes, self.num_stuff_classes, self.semantic_layout
-        )
-        panoptic = compose_panoptic_map(
-            owner, instances.labels, stuff, self.num_classes, cfg['stuff_area_limit']
-        )
-        return PixelData(sem_seg=panoptic[None].int())
+        _check_instances(instances)
+        size = instances.masks.shape[1:]
+        if image is not None:
+            check_image(image, size)
+        classes = self.num_things_classes, self.num_stuff_classes
+        semantics = semantic_labels(prediction, size, *classes, self.semantic_layout)
 
-    def _resolve(self, instances: InstanceData, image: Tensor | None) -> Tensor:
-        cfg = self.test_cfg
-        masks, scores = instances.masks, instances.scores
-        if self.overlap_rule == 'score':
-            owner, _ = resolve_by_score(masks, scores, cfg['removal_thr'])
+        chosen = select_detections(instances, cfg['score_thr'], cfg['nms'])
+        scores = instances.scores[chosen]
+        owner, graph = self._resolve(instances.masks, chosen, scores, image)
+        panoptic = compose_panoptic_map(
+            owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
+        )
+        detections = chosen.cpu()
+        result = PixelData(
+            metainfo=dict(
+                segments_info=segments_info(panoptic, graph, detections.tolist()),
+                occlusion=graph,
+                detections=detections,
+            ),
+            segment_ids=panoptic.segment_ids[None],
+        )
+        if panoptic.mmdet_ids is not None:
+            result.sem_seg = panoptic.mmdet_ids[None]
         else:
-            owner, _ = resolve_occlusion(
-                masks, scores, image, cfg['occlusion_thr'], cfg['removal_thr']
+            warnings.warn(
+                f"no sem_seg in mmdet's encoding: it cannot tell {self.num_classes} classes and "
+                f'{len(panoptic.objects)} things apart; use segment_ids and segments_info',
+                stacklevel=2,
             )
-        return owner
+        return result
+
+    def _resolve(
+        self, masks: Tensor, chosen: Tensor, scores: Tensor, image: Tensor | None
+    ) -> tuple[Tensor, OcclusionGraph]:
+        """``owner`` (H, W) int32 of the chosen masks, and how it came about."""
+        if len(chosen) == 0 or masks.numel() == 0:
+            return nobody(masks).int(), empty_graph(len(chosen))
+        cfg = self.test_cfg
+        regions = partition_by_claims(masks, chosen)
+        if self.overlap_rule == 'score':
+            owners, graph = resolve_regions_by_score(regions, scores, cfg['removal_thr'])
+        else:
+            owners, graph = resolve_regions(
+                regions,
+                scores,
+                image,
+                cfg['occlusion_thr'],
+                cfg['removal_thr'],
+                appearance=self.appearance,
+            )
+        return owners.int().index_select(0, regions.index.flatten()).view(masks.shape[1:]), graph
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -156,14 +207,10 @@ def _check_settings(test_cfg: dict) -> None:
         )
 
 
-def _check_inputs(instances: InstanceData, logits: Tensor) -> None:
+def _check_instances(instances: InstanceData) -> None:
     missing = [name for name in FIELDS if name not in instances]
     if missing:
         raise ValueError(
             f'mask_results must have the fields {", ".join(FIELDS)}, missing: {", ".join(missing)}'
         )
-    if logits.ndim != 3 or logits.shape[1:] != instances.masks.shape[1:]:
-        raise ValueError(
-            'semantic logits must have the shape (C, H, W) with the resolution of the masks '
-            f'{tuple(instances.masks.shape)}, got {tuple(logits.shape)}'
-        )
+    check_claims(instances.masks, instances.scores)

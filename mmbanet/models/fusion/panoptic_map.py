@@ -1,78 +1,102 @@
-"""Instances and stuff composed into one panoptic map in mmdet's encoding (section 3.4).
+"""Instances and stuff composed into one panoptic map (section 3.4).
 
-Shapes: K objects, C semantic channels, H x W pixels.
+Shapes: K objects, H x W pixels.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from mmdet.structures import INSTANCE_OFFSET
 from torch import Tensor
 
+# COCO writes segment ids into the 24 bits of an RGB pixel; 0 is void.
+MAX_SEGMENT_ID = 2**24 - 1
+# The same limit for mmdet's ids, label + instance * INSTANCE_OFFSET.
+MAX_MMDET_INSTANCES = MAX_SEGMENT_ID // INSTANCE_OFFSET - 1
 
-@torch.no_grad()
-def stuff_labels(
-    logits: Tensor, num_things_classes: int, num_stuff_classes: int, layout: str
-) -> Tensor:
-    """The stuff class of every pixel, void where the semantic prediction says "thing".
 
-    Args:
-        logits (Tensor): (C, H, W).
-        num_things_classes (int): T.
-        num_stuff_classes (int): S.
-        layout (str): ``'all'``, all T + S classes, things first; ``'stuff_and_things'``, the S
-            stuff classes followed by one channel for all things, as of mmdet's
-            ``PanopticFPNHead``; ``'auto'``, whichever has C channels.
+class PanopticMap(NamedTuple):
+    """A panoptic map with its segments.
 
-    Returns:
-        Tensor: (H, W) int64 in T..T+S-1, or T+S for void.
+    Attributes:
+        segment_ids (Tensor): (H, W) int32, ids of ``segments``, 0 for void.
+        mmdet_ids (Tensor, optional): (H, W) int32 in mmdet's encoding: things
+            ``label + id * INSTANCE_OFFSET``, stuff its label, void the number of classes. None
+            where that cannot tell all segments apart in 24 bits.
+        segments (list[dict]): ``id`` from 1, ``category`` (label), ``is_thing``, ``score`` (None
+            for stuff) and ``area`` (pixels): things in the order of the objects, then stuff.
+        objects (list[int]): The object of each thing of ``segments``.
     """
-    num_channels = {
-        'all': num_things_classes + num_stuff_classes,
-        'stuff_and_things': num_stuff_classes + 1,
-    }
-    accepted = num_channels if layout == 'auto' else {layout: num_channels[layout]}
-    found = [name for name, channels in accepted.items() if channels == len(logits)]
-    if not found:
-        raise ValueError(
-            f'semantic logits must have {_either(accepted)} channels for {num_things_classes} '
-            f'thing and {num_stuff_classes} stuff classes, got {tuple(logits.shape)}'
-        )
-    # max() over channels returns the first of equal values as argmax() does, several times faster.
-    labels = logits.max(dim=0).indices
-    if found[0] == 'stuff_and_things':
-        return labels + num_things_classes
-    return labels.masked_fill_(labels < num_things_classes, num_things_classes + num_stuff_classes)
+
+    segment_ids: Tensor
+    mmdet_ids: Tensor | None
+    segments: list[dict]
+    objects: list[int]
 
 
 @torch.no_grad()
 def compose_panoptic_map(
-    owner: Tensor, labels: Tensor, stuff: Tensor, num_classes: int, stuff_area_limit: int
-) -> Tensor:
+    owner: Tensor,
+    semantics: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    num_things_classes: int,
+    num_stuff_classes: int,
+    stuff_area_limit: int,
+) -> PanopticMap:
     """Lays the instances over the stuff and makes small stuff void.
 
     Args:
-        owner (Tensor): (H, W) int64, index of the object that owns the pixel, -1 for none.
+        owner (Tensor): (H, W) int32, index of the object that owns the pixel, -1 for none.
+        semantics (Tensor): (H, W) int32, see :func:`semantic_labels`.
         labels (Tensor): (K,) int64, the objects' classes.
-        stuff (Tensor): (H, W) int64, stuff classes, ``num_classes`` for void.
-        num_classes (int): Of things and stuff together.
+        scores (Tensor): (K,), the objects' scores.
+        num_things_classes (int): T.
+        num_stuff_classes (int): S.
         stuff_area_limit (int): A stuff class with fewer visible pixels becomes void.
 
-    Returns:
-        Tensor: (H, W) int64. A thing is ``label + id * INSTANCE_OFFSET``, ids from 1 in the order
-        of the objects that have pixels; stuff is its label; void is ``num_classes``.
+    Raises:
+        ValueError: There are more segments than ids.
     """
-    free = owner < 0
-    area = torch.bincount(stuff[free], minlength=num_classes + 1)
-    relabel = torch.arange(num_classes + 1, device=stuff.device)
-    relabel[area < stuff_area_limit] = num_classes
+    num_classes = num_things_classes + num_stuff_classes
+    first_object = num_classes + 1
+    # One code for semantic labels, void and objects, so that tables translate all of them.
+    code = torch.where(owner < 0, semantics, owner + first_object).flatten()
+    area = torch.bincount(code, minlength=first_object + len(labels)).tolist()
 
-    visible = torch.bincount(owner[~free], minlength=len(labels)) > 0
-    segment = labels + visible.cumsum(0) * INSTANCE_OFFSET
-    # One table for both: stuff and void first, then the objects.
-    table = torch.cat([relabel, segment])
-    return table[torch.where(free, stuff, owner + num_classes + 1)]
+    segment_id = [0] * len(area)
+    mmdet_id = [num_classes] * len(area)
+    segments, objects = [], []
 
+    def add(place: int, label: int, score: float | None) -> None:
+        segments.append(
+            dict(
+                id=len(segments) + 1,
+                category=label,
+                is_thing=score is not None,
+                score=score,
+                area=area[place],
+            )
+        )
+        segment_id[place] = len(segments)
+        mmdet_id[place] = label + (len(segments) * INSTANCE_OFFSET if score is not None else 0)
 
-def _either(accepted: dict[str, int]) -> str:
-    return ' or '.join(f'{channels} ({name})' for name, channels in accepted.items())
+    for k, (label, score) in enumerate(zip(labels.tolist(), scores.tolist())):
+        if area[first_object + k] > 0:
+            objects.append(k)
+            add(first_object + k, label, score)
+    for label in range(num_things_classes, num_classes):
+        if area[label] >= max(stuff_area_limit, 1):
+            add(label, label, None)
+    if len(segments) > MAX_SEGMENT_ID:
+        raise ValueError(f'{len(segments)} segments, but there are only {MAX_SEGMENT_ID} ids')
+
+    def translate(table: list[int]) -> Tensor:
+        table = torch.tensor(table, dtype=torch.int32, device=code.device)
+        return table.index_select(0, code).view(owner.shape)
+
+    fits = num_classes < INSTANCE_OFFSET and len(objects) <= MAX_MMDET_INSTANCES
+    mmdet_ids = translate(mmdet_id) if fits else None
+    return PanopticMap(translate(segment_id), mmdet_ids, segments, objects)

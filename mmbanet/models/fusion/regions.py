@@ -4,22 +4,30 @@ Objects overlap in few ways, so an image of a million pixels has some hundred su
 overlap handling needs (areas, overlaps, colour sums, owners) is the same for all pixels of a
 region: pixels are visited once, and the rest is done on small matrices.
 
-Shapes: K objects, R regions, H x W pixels.
+Shapes: K objects, R regions, H x W pixels, F features of a pixel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+# Fixed-point places of a sum over pixels: see :func:`region_sums`.
+FRACTION_BITS = 28
+# Pixels whose features are in memory at once.
+PIXEL_BLOCK = 1 << 18
+# Elements of (regions, objects) matrices that are float64 at once.
+MEMBER_BLOCK = 1 << 22
 
 
 class ClaimRegions(NamedTuple):
     """A partition of the image's pixels by the set of objects that claim them.
 
     Attributes:
-        index (Tensor): (H, W) int64, the region of each pixel.
+        index (Tensor): (H, W) int32, the region of each pixel.
         members (Tensor): (R, K) bool, the objects that claim a region's pixels. No two rows are
             equal; at most one row is empty, that of the pixels that nobody claims.
         size (Tensor): (R,) int64, the region's number of pixels, at least 1.
@@ -29,28 +37,42 @@ class ClaimRegions(NamedTuple):
     members: Tensor
     size: Tensor
 
+    @property
+    def shared(self) -> Tensor:
+        """(R,) bool: regions that two objects or more claim."""
+        return self.members.sum(dim=1) > 1
 
-def partition_by_claims(masks: Tensor) -> ClaimRegions:
+    @property
+    def areas(self) -> Tensor:
+        """(K,) int64: pixels of each object's mask."""
+        return object_sums(self.size[:, None], self.members).squeeze(1).long()
+
+
+def partition_by_claims(masks: Tensor, objects: Tensor | None = None) -> ClaimRegions:
     """Cuts the image into regions, object by object: each splits the regions that it touches.
 
     Args:
-        masks (Tensor): (K, H, W) bool, with H and W of at least 1.
+        masks (Tensor): (N, H, W) bool.
+        objects (Tensor, optional): (K,) int64, the masks that take part, in their order. All of
+            them, K = N, if not given. Spares a copy of the masks.
     """
-    num_objects, height, width = masks.shape
-    index = torch.zeros(height * width, dtype=torch.int64, device=masks.device)
+    objects = range(len(masks)) if objects is None else objects.tolist()
+    height, width = masks.shape[1:]
+    index = torch.zeros(height * width, dtype=torch.int32, device=masks.device)
     num_regions, splits = 1, []
-    for mask, (top, bottom) in zip(masks, _row_ranges(masks)):
+    for mask, (top, bottom) in zip((masks[k] for k in objects), _row_ranges(masks, objects)):
         # A search through the mask's own rows only: for small objects it is most of the work.
         pixels = mask[top:bottom].reshape(-1).nonzero().squeeze(1) + top * width
         old = index[pixels]
         split = torch.bincount(old, minlength=num_regions).nonzero().squeeze(1)
         renamed = index.new_zeros(num_regions)
-        renamed[split] = torch.arange(num_regions, num_regions + len(split), device=index.device)
-        index[pixels] = renamed[old]
+        new = torch.arange(num_regions, num_regions + len(split), device=index.device)
+        renamed[split] = new.to(renamed.dtype)
+        index[pixels] = renamed.index_select(0, old)
         num_regions += len(split)
         splits.append(split)
 
-    members = torch.zeros((num_regions, num_objects), dtype=torch.bool, device=masks.device)
+    members = torch.zeros((num_regions, len(splits)), dtype=torch.bool, device=masks.device)
     start = 1
     for k, split in enumerate(splits):
         rows = slice(start, start + len(split))
@@ -61,43 +83,88 @@ def partition_by_claims(masks: Tensor) -> ClaimRegions:
     # A region that an object took whole is left without pixels: drop it.
     size = torch.bincount(index, minlength=num_regions)
     filled = size > 0
-    new_index = filled.cumsum(0) - 1
-    return ClaimRegions(new_index[index].view(height, width), members[filled], size[filled])
+    new_index = (filled.cumsum(0) - 1).to(index.dtype)
+    index = new_index.index_select(0, index).view(height, width)
+    return ClaimRegions(index, members[filled], size[filled])
 
 
-def sum_over_regions(values: Tensor, index: Tensor, num_regions: int, fraction_bits: int) -> Tensor:
-    """Sums ``values`` over the pixels of each region, in any order with the same result.
-
-    Floating-point sums depend on their order, which differs between devices and numbers of
-    threads. These are sums of integers: multiples of ``2 ** -fraction_bits``.
+def pair_sums(members: Tensor, values: Callable[[slice], Tensor]) -> Tensor:
+    """(K, K) float64: at [i, j] the sum of ``values`` over the regions that both i and j claim.
 
     Args:
-        values (Tensor): (C, P), the values of P pixels.
-        index (Tensor): (P,) int64, the region of each of them.
-        num_regions (int): R.
-        fraction_bits (int): ``max(abs(values)) * P * 2 ** fraction_bits`` must stay under 2 ** 63.
+        members (Tensor): (R, K) bool, the objects that claim each region.
+        values (Callable): Given a slice of the regions, float64 (r, K), its values for each object
+            i, or (r, 1), the same for all objects.
+    """
+    num_objects = members.shape[1]
+    sums = torch.zeros((num_objects, num_objects), dtype=torch.float64, device=members.device)
+    for block in _blocks(members):
+        claims = members[block].double()
+        sums += (claims * values(block)).T @ claims
+    return sums
+
+
+def region_sums(
+    image: Tensor,
+    regions: ClaimRegions,
+    features: Callable[[Tensor], Tensor],
+    where: Tensor | None = None,
+) -> Tensor:
+    """Sums of the pixels' features over each region, in any order with the same result.
+
+    Floating-point sums depend on their order, which differs between devices and numbers of
+    threads. These are sums of integers: multiples of ``2 ** -28``.
+
+    Args:
+        image (Tensor): (3, H, W).
+        regions (ClaimRegions): The pixels and who claims them.
+        features (Callable): Given float64 (3, P), the colours of P pixels, float64 (F, P), of
+            values in -512..512.
+        where (Tensor, optional): (R,) bool, the regions that matter; others get 0. All by default.
 
     Returns:
-        Tensor: (R, C) float64.
+        Tensor: (R, F) float64.
     """
-    sums = index.new_zeros((len(values), num_regions))
-    for total, channel in zip(sums, values):
-        fixed = (channel.double() * 2**fraction_bits).round_().long()
-        total.index_add_(0, index, fixed)
-    return sums.T.double() / 2**fraction_bits
+    index, colours = regions.index.flatten(), image.flatten(1)
+    sums = None
+    for start in range(0, len(index), PIXEL_BLOCK):
+        block = slice(start, start + PIXEL_BLOCK)
+        region, colour = index[block], colours[:, block]
+        if where is not None:
+            pixels = where.index_select(0, region).nonzero().squeeze(1)
+            region, colour = region[pixels], colour[:, pixels]
+        fixed = (features(colour.double()) * 2**FRACTION_BITS).round_().long()
+        if sums is None:
+            sums = fixed.new_zeros((len(fixed), len(regions.size)))
+        for total, feature in zip(sums, fixed):
+            total.index_add_(0, region, feature)
+    return sums.T.double() / 2**FRACTION_BITS
 
 
-def nobody(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The ``(owner, keep)`` of a scene without any claimed pixel."""
-    owner = torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
-    return owner, torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+def object_sums(sums: Tensor, members: Tensor) -> Tensor:
+    """(K, F) float64: sums over regions (R, F), added up over the regions of each object."""
+    return sum(members[block].double().T @ sums[block].double() for block in _blocks(members))
 
 
-def _row_ranges(masks: Tensor) -> list[list[int]]:
-    """[first row, last row + 1] of every mask; [0, 0] or another empty range for an empty mask."""
+def nobody(masks: Tensor) -> Tensor:
+    """The ``owner`` (H, W) int64 of a scene without any claimed pixel."""
+    return torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
+
+
+def _row_ranges(masks: Tensor, objects: range | list[int]) -> list[list[int]]:
+    """[first row, last row + 1] of every object; an empty range for an empty mask."""
+    if not objects:
+        return []
     height = masks.shape[1]
-    filled = masks.view(torch.uint8).amax(dim=2).bool()
+    filled = torch.stack([masks[k].view(torch.uint8).amax(dim=1) for k in objects]).bool()
     row = torch.arange(height, device=masks.device)
     bottom = torch.where(filled, row + 1, 0).amax(dim=1)
     top = torch.where(filled, row, height).amin(dim=1).minimum(bottom)
     return torch.stack([top, bottom], dim=1).tolist()
+
+
+def _blocks(members: Tensor) -> list[slice]:
+    """Slices of the regions, so that float64 copies stay small when masks are noise."""
+    num_regions, num_objects = members.shape
+    step = max(MEMBER_BLOCK // max(num_objects, 1), 1)
+    return [slice(start, start + step) for start in range(0, num_regions, step)]

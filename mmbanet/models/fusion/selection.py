@@ -5,26 +5,27 @@ from __future__ import annotations
 import torch
 from mmcv.ops import batched_nms
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from .checks import check_not_nan
 
 
 @torch.no_grad()
-def select_detections(instances: InstanceData, score_thr: float, nms: dict | None) -> InstanceData:
+def select_detections(instances: InstanceData, score_thr: float, nms: dict | None) -> Tensor:
     """Detections with a score above the threshold, without duplicates of any class.
 
     The same detections go to RoIInlay and to fusion; selecting twice changes nothing.
 
     Args:
-        instances (InstanceData): With ``bboxes`` (N, 4), ``scores`` (N,) and any other fields.
+        instances (InstanceData): With ``bboxes`` (N, 4) and ``scores`` (N,).
         score_thr (float): Detections must score more than this.
         nms (dict, optional): ``nms_cfg`` of :func:`mmcv.ops.batched_nms`, such as
             ``dict(type='nms', iou_threshold=0.5)``, applied over all classes together. It decides
             who stays; scores stay as they are. None: no suppression.
 
     Returns:
-        InstanceData: The selected detections, all fields, in descending order of score (equal
-        scores: in the given order). The input itself where nothing changes.
+        Tensor: (K,) int64, the indices of the selected detections in descending order of score
+        (equal scores: in the given order).
     """
     scores = instances.scores
     check_not_nan(scores)
@@ -36,6 +37,4 @@ def select_detections(instances: InstanceData, score_thr: float, nms: dict | Non
         boxes = instances.bboxes[chosen]
         _, kept = batched_nms(boxes, candidates, one_class, dict(nms), class_agnostic=True)
         chosen = chosen[kept.sort().values]
-    if torch.equal(chosen, torch.arange(len(scores), device=chosen.device)):
-        return instances
-    return instances[chosen]
+    return chosen

@@ -1,3 +1,6 @@
+import json
+from collections import Counter
+
 import pytest
 import torch
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
@@ -87,6 +90,78 @@ def test_score_order_hides_the_tie():
     ]
 
 
+def test_the_smaller_in_front():
+    instances, logits, image = tie_on_person()
+    (by_appearance,) = make_head().predict([instances], [logits], [image])
+    (by_size,) = make_head('smaller').predict([instances], [logits])
+    assert torch.equal(by_size.sem_seg, by_appearance.sem_seg)
+    # The tie, two pixels larger than the person, is now behind and keeps what sticks out.
+    instances.masks[1] = True
+    (by_size,) = make_head('smaller').predict([instances], [logits])
+    assert (by_size.sem_seg[0, :, 1:] == INSTANCE_OFFSET).all()
+
+
+def test_segments_say_what_decided_their_overlaps():
+    instances, logits, image = tie_on_person()
+    instances = instances[[1, 0]]  # detection 0 is the tie
+    (result,) = make_head().predict([instances], [logits], [image])
+    assert result.segment_ids.tolist() == [[[0, 1, 1, 1], [3, 1, 2, 1], [3, 1, 2, 1]]]
+    common = dict(rule='appearance', set_aside=False)
+    assert result.segments_info == [
+        dict(id=1, category=0, is_thing=True, score=pytest.approx(0.9), area=7, detection=1)
+        | dict(overlaps=[dict(detection=0, segment=2, in_front=False, **common)]),
+        dict(id=2, category=3, is_thing=True, score=pytest.approx(0.7), area=2, detection=0)
+        | dict(overlaps=[dict(detection=1, segment=1, in_front=True, **common)]),
+        dict(id=3, category=THINGS + 1, is_thing=False, score=None, area=2),
+    ]
+    json.dumps(result.segments_info)
+    assert result.detections.tolist() == [1, 0]
+    assert result.occlusion.pairs.tolist() == [[1, 0]]  # the tie in front of the person
+    (result,) = make_head('score').predict([instances], [logits])
+    (overlap,) = result.segments_info[0]['overlaps']
+    assert overlap == dict(detection=0, segment=None, in_front=True, rule='score', set_aside=False)
+    assert result.occlusion.keep.tolist() == [True, False]
+
+
+def test_segments_agree_with_the_maps():
+    for seed in range(50):
+        instances, logits, image = random_inputs(seed, VOID)
+        (result,) = make_head(stuff_area_limit=3).predict([instances], [logits], [image])
+        pairs = torch.stack([result.segment_ids.flatten(), result.sem_seg.flatten()], dim=1)
+        found = {i: (label, n) for (i, label), n in Counter(map(tuple, pairs.tolist())).items()}
+        assert len(found) == len(pairs.unique(dim=0))  # one to one
+        assert found.pop(0, (VOID, 0))[0] == VOID
+        assert set(found) == {segment['id'] for segment in result.segments_info}
+        for segment in result.segments_info:
+            instance = segment['id'] if segment['is_thing'] else 0
+            expected = segment['category'] + INSTANCE_OFFSET * instance
+            assert found[segment['id']] == (expected, segment['area'])
+            if segment['is_thing']:
+                mask = instances.masks[segment['detection']]
+                assert mask[result.segment_ids[0] == segment['id']].all()
+
+
+def test_a_thousand_classes_have_segment_ids_only():
+    head = OcclusionAwareFusionHead(600, 400, 'score', test_cfg=settings())
+    instances, _, _ = tie_on_person()
+    with pytest.warns(UserWarning, match='cannot tell 1000 classes and 1 things apart'):
+        (result,) = head.predict([instances], [torch.full((3, 4), 999)])
+    assert 'sem_seg' not in result
+    assert [s['category'] for s in result.segments_info] == [0, 999]
+    assert result.segment_ids.unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize('appearance', ['MeanColor', 'LabGaussian', 'ColorHistogram'])
+def test_appearance_models_are_chosen_by_config(appearance):
+    cfg = dict(type='mmbanet.OcclusionAwareFusionHead', num_things_classes=THINGS)
+    cfg.update(num_stuff_classes=STUFF, appearance=dict(type=f'mmbanet.{appearance}'))
+    head = MODELS.build(dict(cfg, test_cfg=settings()))
+    assert type(head.appearance).__name__ == appearance
+    instances, logits, image = tie_on_person()
+    (result,) = head.predict([instances], [logits], [image])
+    assert result.segment_ids.tolist() == [[[0, 1, 1, 1], [3, 1, 2, 1], [3, 1, 2, 1]]]
+
+
 @pytest.mark.parametrize('device', DEVICES)
 def test_score_order_is_mmdets_heuristic_head(device):
     theirs = HeuristicFusionHead(
@@ -145,10 +220,12 @@ def test_is_built_from_a_config_and_has_no_loss():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(overlap_rule='depth'), r"overlap_rule must be one of \('appearance', 'score'\)"),
+        (
+            dict(overlap_rule='depth'),
+            r"overlap_rule must be one of \('appearance', 'smaller', 'score'\)",
+        ),
         (dict(semantic_layout='mmdet'), "semantic_layout must be one of .*got 'mmdet'"),
         (dict(num_things_classes=1), "semantic_layout must be 'all' or 'stuff_and_things'"),
-        (dict(num_stuff_classes=920), 'must be under 1000.*got 1000'),
         (dict(test_cfg=dict(mask_overlap=0.5)), 'missing: score_thr.*unknown: mask_overlap'),
         (dict(test_cfg=settings(max_num=3)), 'missing: none; unknown: max_num'),
     ],
@@ -165,12 +242,20 @@ def test_bad_inputs_are_refused():
         head.predict([instances], [logits])
     with pytest.raises(ValueError, match=r'same length, got \(1, 1, 2\)'):
         head.predict([instances], [logits], [image, image])
-    with pytest.raises(ValueError, match=r'resolution of the masks \(2, 3, 4\), got \(7, 3, 2\)'):
-        head.predict([instances], [logits[..., :2]], [image])
+    with pytest.raises(ValueError, match=r'resolution of the masks \(3, 4\), got \(3, 2\)'):
+        head.predict([instances], [logits.argmax(dim=0)[:, :2]], [image])
     with pytest.raises(ValueError, match=r'7 \(all\) or 4 \(stuff_and_things\) channels'):
         head.predict([instances], [logits[:5]], [image])
     with pytest.raises(ValueError, match=r'image must have the shape \(3, 3, 4\)'):
         head.predict([instances], [logits], [image[..., :2]])
+    with pytest.raises(ValueError, match=r'got \(3, 4, 3\); permute\(2, 0, 1\) it'):
+        head.predict([instances], [logits], [image.permute(1, 2, 0)])
+    with pytest.raises(ValueError, match='a normalised image must be de-normalised first'):
+        head.predict([instances], [logits], [image - 120])
+    broken = instances.clone()
+    broken.scores[1] = torch.nan
+    with pytest.raises(ValueError, match='scores must not be NaN, got 1 NaN'):
+        head.predict([broken], [logits], [image])
     with pytest.raises(ValueError, match='test_cfg must be given'):
         OcclusionAwareFusionHead().predict([instances], [logits], [image])
     masks = instances.masks

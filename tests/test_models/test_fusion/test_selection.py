@@ -28,20 +28,20 @@ def test_threshold_nms_and_order(device):
     given = detections([0.75, 0.8, 0.7, 0.9, 0.5], BOXES, device)
     before = given.clone()
     selected = select_detections(given, 0.5, NMS)
-    assert selected.labels.tolist() == [3, 1, 0]
-    assert torch.equal(selected.masks, given.masks[[3, 1, 0]])
-    assert torch.equal(selected.scores, given.scores[[3, 1, 0]])
+    assert selected.tolist() == [3, 1, 0]
+    assert selected.dtype == torch.int64
+    assert selected.device.type == device
     assert all(torch.equal(before[name], given[name]) for name in given.keys())  # noqa: SIM118
 
 
 def test_without_nms_and_equal_scores_keep_their_order():
     given = detections([0.7, 0.8, 0.7, 0.7, 0.8], BOXES)
-    assert select_detections(given, 0.0, None).labels.tolist() == [1, 4, 0, 2, 3]
+    assert select_detections(given, 0.0, None).tolist() == [1, 4, 0, 2, 3]
 
 
 def test_the_threshold_itself_is_not_enough():
     given = detections([0.5, 0.75], BOXES[:2])
-    assert select_detections(given, 0.5, NMS).labels.tolist() == [1]
+    assert select_detections(given, 0.5, NMS).tolist() == [1]
 
 
 def test_is_idempotent():
@@ -50,18 +50,15 @@ def test_is_idempotent():
         corners = torch.rand(30, 2, 2, generator=generator).mul(40).sort(dim=1).values
         given = detections([0.0] * 30, corners.flatten(1).tolist())
         given.scores = torch.rand(30, generator=generator)
-        once = select_detections(given, 0.3, NMS)
+        once = given[select_detections(given, 0.3, NMS)]
         assert 0 < len(once) < 30
-        assert select_detections(once, 0.3, NMS) is once
+        assert select_detections(once, 0.3, NMS).tolist() == list(range(len(once)))
 
 
 @pytest.mark.parametrize('nms', [NMS, None])
 def test_nothing_to_select(nms):
     assert len(select_detections(detections([], []), 0.5, nms)) == 0
-    none = select_detections(detections([0.1, 0.2], BOXES[:2]), 0.5, nms)
-    assert len(none) == 0
-    assert none.masks.shape == (0, 3, 4)
-    assert none.bboxes.shape == (0, 4)
+    assert len(select_detections(detections([0.1, 0.2], BOXES[:2]), 0.5, nms)) == 0
 
 
 def test_nan_scores_are_refused():

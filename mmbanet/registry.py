@@ -5,6 +5,7 @@
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -13,3 +14,6 @@ DATASETS = Registry(
     'dataset', scope='mmbanet', parent=MMENGINE_DATASETS, locations=['mmbanet.datasets']
 )
 HOOKS = Registry('hook', scope='mmbanet', parent=MMENGINE_HOOKS, locations=['mmbanet.engine'])
+METRICS = Registry(
+    'metric', scope='mmbanet', parent=MMENGINE_METRICS, locations=['mmbanet.evaluation']
+)

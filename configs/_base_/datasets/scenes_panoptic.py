@@ -40,8 +40,12 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    ann_file=data_root + 'annotations/panoptic_val.json',
+ann_file = data_root + 'annotations/panoptic_val.json'
+panoptic_metric = dict(
+    type='CocoPanopticMetric',
+    ann_file=ann_file,
     seg_prefix=data_root + 'annotations/panoptic_val/',
 )
+# For models with mmbanet.OcclusionAwareFusionHead; others keep to the first.
+val_evaluator = [panoptic_metric, dict(type='mmbanet.OcclusionMetric', ann_file=ann_file)]
 test_evaluator = val_evaluator

@@ -39,7 +39,7 @@ def lab(*rgb):
     return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
 
 
-def lab_gaussian(own, overlap, noise=5.0):
+def lab_gaussian(own, overlap, noise=12.0):
     own, overlap = (np.array([lab(*colour) for colour in colours]) for colours in (own, overlap))
     covariance = np.cov(own.T, bias=True) + noise**2 * np.eye(3)
     offset = overlap - own.mean(axis=0)

@@ -34,7 +34,7 @@ class LabGaussian(AppearanceModel):
             mask.
     """
 
-    def __init__(self, noise: float = 5.0, least_share: float = 0.1) -> None:
+    def __init__(self, noise: float = 12.0, least_share: float = 0.1) -> None:
         if noise <= 0:
             raise ValueError(f'noise must be positive, got {noise}')
         if not 0 <= least_share <= 1:

@@ -1,0 +1,158 @@
+"""A metric of occlusion handling itself, on data with known depth."""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from mmbanet.models.fusion import OcclusionGraph
+from mmbanet.registry import METRICS
+
+from .true_depth import KINDS, TrueDepth
+
+
+@METRICS.register_module()
+class OcclusionMetric(BaseMetric):
+    """The share of truly occluded pairs of instances that fusion ordered rightly.
+
+    Every two fused instances whose masks overlap by more than ``occlusion_thr`` of either are a
+    pair that fusion must decide. Both are matched to annotated things (:meth:`TrueDepth.match`).
+    The pair is *truly occluded* if the things' full masks overlap by more than ``occlusion_thr`` of
+    either, too, and if that is what the predicted overlap shows: more than half of its pixels
+    belong to both full masks. Other overlaps come from masks that leak into their neighbours: who
+    is in front does not say whose their pixels are. The pair is ordered rightly if fusion's final
+    order has the same one in front as the annotation.
+
+    Results, in percent, nan where there are no pairs:
+
+    * ``accuracy``: truly occluded pairs ordered rightly, and ``accuracy_same_class``,
+      ``accuracy_small_on_large`` (the front has less than a quarter of the other's area) and
+      ``accuracy_alike`` (cosine of the mean RGB above 0.97), of the pairs of a kind.
+    * ``accuracy_any_overlap``: of all pairs with both instances matched to things that overlap at
+      all.
+    * ``recall``: of all pairs of annotated things that are truly occluded, those judged: both were
+      detected, and their predicted masks overlap.
+    * ``pairs``, ``pairs_same_class`` and so on: the numbers behind them.
+
+    Args:
+        ann_file (str): COCO's panoptic annotations with ``depth_order`` and ``amodal_rle``, as in
+            the generated scenes.
+        occlusion_thr (float): As for fusion.
+        collect_device (str): MMEngine's.
+        prefix (str, optional): MMEngine's.
+    """
+
+    default_prefix = 'occlusion'
+
+    def __init__(
+        self,
+        ann_file: str,
+        occlusion_thr: float = 0.2,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if not osp.isfile(ann_file):
+            raise FileNotFoundError(f'annotation file not found: {osp.abspath(ann_file)}')
+        with open(ann_file) as file:
+            content = json.load(file)
+        self.ann_file = ann_file
+        self.occlusion_thr = occlusion_thr
+        self.annotations = {item['image_id']: item for item in content['annotations']}
+        # Labels number the categories in the file's order, things first.
+        self.labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Judges the pairs of each image.
+
+        Args:
+            data_batch (dict): Not used.
+            data_samples (Sequence[dict]): With ``img_id``, ``img_path``, ``pred_instances`` and
+                ``pred_panoptic_seg``.
+
+        Raises:
+            KeyError: The image is not in the annotation file.
+            TypeError: The predictions come without an :class:`OcclusionGraph`.
+        """
+        for sample in data_samples:
+            graph = sample['pred_panoptic_seg'].get('occlusion')
+            if graph is None:
+                raise TypeError(
+                    'pred_panoptic_seg has no occlusion graph: the model needs the fusion head '
+                    'mmbanet.OcclusionAwareFusionHead (any overlap_rule)'
+                )
+            if sample['img_id'] not in self.annotations:
+                raise KeyError(f'image {sample["img_id"]} is not in {self.ann_file}')
+            truth = TrueDepth.from_annotation(self.annotations[sample['img_id']], self.labels)
+            chosen = sample['pred_panoptic_seg']['detections']
+            instances = sample['pred_instances']
+            masks = instances['masks'][chosen.to(instances['masks'].device)].cpu().numpy()
+            labels = instances['labels'][chosen.to(instances['labels'].device)].cpu().numpy()
+            self.results.append(self._judge(graph, masks, labels, truth, sample['img_path']))
+
+    def _judge(
+        self,
+        graph: OcclusionGraph,
+        masks: np.ndarray,
+        labels: np.ndarray,
+        truth: TrueDepth,
+        img_path: str,
+    ) -> dict:
+        """One image: its number of truly occluded pairs and (right, kinds) of the pairs judged.
+
+        The kinds are None for a pair that is not truly occluded.
+        """
+        matches = truth.match(masks, labels)
+        occluded = truth.occluded_pairs(self.occlusion_thr)
+        colours, judged = None, []
+        for (i, j), share in zip(graph.pairs.tolist(), graph.share.tolist()):
+            if share <= self.occlusion_thr or i not in matches or j not in matches:
+                continue
+            # Things are numbered from front to back.
+            if matches[i] > matches[j]:
+                i, j = j, i
+            front, behind = matches[i], matches[j]
+            true_overlap = truth.amodal[front] & truth.amodal[behind]
+            if not true_overlap.any():
+                continue
+            overlap = masks[i] & masks[j]
+            kinds = None
+            if (front, behind) in occluded and 2 * (overlap & true_overlap).sum() > overlap.sum():
+                if colours is None:
+                    colours = truth.mean_colours(_read(img_path))
+                kinds = truth.kinds(front, behind, colours)
+            judged.append((bool(graph.in_front[i, j]), kinds))
+        return dict(occluded=len(occluded), judged=judged)
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Shares over all images, see the class."""
+        judged = [pair for result in results for pair in result['judged']]
+        truly = [(right, kinds) for right, kinds in judged if kinds is not None]
+        scores = {}
+
+        def add(suffix: str, rights: list[bool]) -> None:
+            scores[f'accuracy{suffix}'] = _percent(sum(rights), len(rights))
+            scores[f'pairs{suffix}'] = len(rights)
+
+        add('', [right for right, _ in truly])
+        for kind in KINDS:
+            add(f'_{kind}', [right for right, kinds in truly if kind in kinds])
+        add('_any_overlap', [right for right, _ in judged])
+        scores['recall'] = _percent(len(truly), sum(result['occluded'] for result in results))
+        return scores
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else float('nan')
+
+
+def _read(path: str) -> np.ndarray:
+    image = cv2.imread(path)
+    if image is None:
+        raise FileNotFoundError(f'image not found or not readable: {osp.abspath(path)}')
+    return image[..., ::-1]

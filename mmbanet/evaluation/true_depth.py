@@ -1,0 +1,121 @@
+"""What is known of an image whose depth is known, and what it says about predicted pairs.
+
+Shapes: G annotated things, K predicted objects, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+# A small object on a large one: its whole area is less than this share of the other's.
+SMALL = 0.25
+# Two objects are alike in colour where their mean RGB vectors have a cosine above this.
+ALIKE = 0.97
+
+KINDS = ('same_class', 'small_on_large', 'alike')
+
+
+class TrueDepth(NamedTuple):
+    """The things of an image from front to back.
+
+    Attributes:
+        labels (np.ndarray): (G,) int64.
+        amodal (np.ndarray): (G, H, W) bool, the full masks, as if nothing were in front.
+        visible (np.ndarray): (G, H, W) bool.
+    """
+
+    labels: np.ndarray
+    amodal: np.ndarray
+    visible: np.ndarray
+
+    @classmethod
+    def from_annotation(cls, annotation: dict, label_of_category: dict[int, int]) -> TrueDepth:
+        """Reads an annotation with ``depth_order`` and ``amodal_rle`` (see ``datasets.scenes``).
+
+        Args:
+            annotation (dict): An image's entry of COCO's panoptic ``annotations``.
+            label_of_category (dict): Labels of the thing categories; others are left out.
+
+        Raises:
+            ValueError: The annotation says nothing of depth.
+        """
+        segments = {segment['id']: segment for segment in annotation['segments_info']}
+        if 'depth_order' not in annotation or any('amodal_rle' not in s for s in segments.values()):
+            raise ValueError(
+                f'the annotation of image {annotation["image_id"]} has no depth_order and '
+                'amodal_rle: the depth must be known, as in the scenes of tools/make_scenes.py'
+            )
+        ordered = [segments[i] for i in annotation['depth_order']]
+        things = [s for s in ordered if s['category_id'] in label_of_category]
+        labels = np.array([label_of_category[s['category_id']] for s in things], dtype=np.int64)
+        size = ordered[0]['amodal_rle']['size']
+        amodal = np.zeros((len(things), *size), dtype=bool)
+        visible = np.zeros_like(amodal)
+        taken = np.zeros(size, dtype=bool)
+        for i, segment in enumerate(things):
+            amodal[i] = coco_mask.decode(segment['amodal_rle'])
+            visible[i] = amodal[i] & ~taken
+            taken |= amodal[i]
+        return cls(labels, amodal, visible)
+
+    def occluded_pairs(self, occlusion_thr: float) -> set[tuple[int, int]]:
+        """(front, behind) whose full masks overlap by more than the threshold of either."""
+        overlaps = _products(self.amodal, self.amodal)
+        areas = np.maximum(overlaps.diagonal(), 1)
+        share = overlaps / np.minimum(areas[:, None], areas)
+        return set(zip(*(i.tolist() for i in np.nonzero(np.triu(share > occlusion_thr, k=1)))))
+
+    def match(self, masks: np.ndarray, labels: np.ndarray) -> dict[int, int]:
+        """Pairs predicted objects with annotated things of the same class, one to one.
+
+        Objects choose in their order: the thing of the largest IoU, with its visible or its full
+        mask, whichever is larger, if that is above 0.5.
+
+        Args:
+            masks (np.ndarray): (K, H, W) bool, in descending order of score.
+            labels (np.ndarray): (K,).
+
+        Returns:
+            dict: From predicted to annotated index.
+        """
+        iou = np.maximum(_iou(masks, self.amodal), _iou(masks, self.visible))
+        iou[labels[:, None] != self.labels] = 0
+        matches = {}
+        for k in range(len(masks)):
+            if len(self.labels) > 0 and iou[k].max() > 0.5:
+                matches[k] = int(iou[k].argmax())
+                iou[:, matches[k]] = 0
+        return matches
+
+    def kinds(self, front: int, behind: int, colours: np.ndarray) -> set[str]:
+        """Which of ``KINDS`` a pair of things is; ``colours`` (G, 3) are their mean RGB."""
+        found = set()
+        if self.labels[front] == self.labels[behind]:
+            found.add('same_class')
+        if self.amodal[front].sum() < SMALL * self.amodal[behind].sum():
+            found.add('small_on_large')
+        lengths = np.linalg.norm(colours[[front, behind]], axis=1).prod()
+        if lengths > 0 and colours[front] @ colours[behind] / lengths > ALIKE:
+            found.add('alike')
+        return found
+
+    def mean_colours(self, image: np.ndarray) -> np.ndarray:
+        """(G, 3) mean colours of the visible pixels of an image (H, W, 3)."""
+        counts = np.maximum(self.visible.sum(axis=(1, 2)), 1)
+        flat = self.visible.reshape(len(self.visible), -1).astype(np.float64)
+        return flat @ image.reshape(-1, 3).astype(np.float64) / counts[:, None]
+
+
+def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(A, B): pixels that masks (A, H, W) and (B, H, W) share."""
+    pixels = int(np.prod(first.shape[1:]))
+    return first.reshape(-1, pixels).astype(float) @ second.reshape(-1, pixels).T.astype(float)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    shared = _products(first, second)
+    areas = first.sum(axis=(1, 2))[:, None] + second.sum(axis=(1, 2))
+    return shared / np.maximum(areas - shared, 1)

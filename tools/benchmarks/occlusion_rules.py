@@ -1,0 +1,125 @@
+"""What appearance adds: rules for overlapping instances, compared on the same predictions.
+
+The model runs once over the test set of its config; every rule then fuses the same detections and
+the same semantic map, and is scored by PQ and by the occlusion metric. Any config with
+``mmbanet.OcclusionAwareFusionHead`` on data with known depth (the generated scenes) will do:
+
+    python tools/benchmarks/occlusion_rules.py CONFIG CHECKPOINT [--data-root DIR] [--out FILE.json]
+"""
+
+import json
+import os.path as osp
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from mmengine.utils import ProgressBar
+from timing import machine
+from torch import nn
+
+from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.models.detectors.input_images import rgb_images
+from mmbanet.models.fusion import OcclusionAwareFusionHead
+from mmbanet.registry import MODELS
+
+# Settings of the fusion head, by the name of the row.
+RULES = {
+    'score order': dict(overlap_rule='score'),
+    'smaller in front': dict(overlap_rule='smaller'),
+    'mean RGB cosine (paper)': dict(appearance=dict(type='mmbanet.MeanColor')),
+    'Lab Gaussian': dict(appearance=dict(type='mmbanet.LabGaussian')),
+    'RGB histogram': dict(appearance=dict(type='mmbanet.ColorHistogram')),
+}
+COLUMNS = {
+    'coco_panoptic/PQ': 'PQ',
+    'coco_panoptic/PQ_th': 'PQ_Th',
+    'coco_panoptic/PQ_st': 'PQ_St',
+    'occlusion/accuracy': 'ordered rightly, %',
+    'occlusion/accuracy_same_class': 'same class',
+    'occlusion/accuracy_small_on_large': 'small on large',
+    'occlusion/accuracy_alike': 'alike',
+}
+
+
+def main() -> None:
+    """Parses the arguments, compares the rules, prints the table and writes the JSON."""
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', type=Path, help='JSON file for all metrics')
+    args = parser.parse_args()
+    if not osp.isfile(args.checkpoint):
+        raise FileNotFoundError(f'checkpoint not found: {osp.abspath(args.checkpoint)}')
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    cfg.log_level = 'WARNING'
+    scores = compare(cfg)
+    print('\n' + as_table(scores))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        report = dict(
+            config=args.config,
+            data_root=cfg.data_root,
+            machine=machine('cuda' if torch.cuda.is_available() else 'cpu'),
+            rules=scores,
+        )
+        args.out.write_text(json.dumps(report, indent=2) + '\n')
+
+
+def compare(cfg: Config) -> dict[str, dict[str, float]]:
+    """Metrics of each rule, on the predictions of one run over the test set."""
+    runner = Runner.from_cfg(cfg)
+    runner.load_or_resume()
+    model = runner.model.eval()
+    if not isinstance(model.panoptic_fusion_head, OcclusionAwareFusionHead):
+        raise TypeError(
+            'the model must have an mmbanet.OcclusionAwareFusionHead, got '
+            f'{type(model.panoptic_fusion_head).__name__}'
+        )
+    heads = {name: build_head(cfg, rule) for name, rule in RULES.items()}
+    loader = runner.build_dataloader(cfg.test_dataloader)
+    evaluators = {name: Evaluator(cfg.test_evaluator) for name in RULES}
+    for evaluator in evaluators.values():
+        evaluator.dataset_meta = loader.dataset.metainfo
+
+    progress = ProgressBar(len(loader))
+    for batch in loader:
+        with torch.no_grad():
+            batch = model.data_preprocessor(batch)
+            samples = model(**batch, mode='predict')
+        metas = [sample.metainfo for sample in samples]
+        images = rgb_images(batch['inputs'], model.data_preprocessor, metas, rescale=True)
+        for name, head in heads.items():
+            panoptic = head.predict(
+                [sample.pred_instances for sample in samples],
+                [sample.pred_sem_seg.sem_seg for sample in samples],
+                images,
+            )
+            for sample, result in zip(samples, panoptic):
+                sample.pred_panoptic_seg = result
+            evaluators[name].process(samples, batch)
+        progress.update()
+    return {name: evaluators[name].evaluate(len(loader.dataset)) for name in RULES}
+
+
+def build_head(cfg: Config, rule: dict) -> nn.Module:
+    """The config's fusion head with another rule."""
+    head = dict(cfg.model.panoptic_fusion_head, test_cfg=cfg.model.test_cfg.panoptic)
+    return MODELS.build(head | dict(overlap_rule='appearance') | rule)
+
+
+def as_table(scores: dict[str, dict[str, float]]) -> str:
+    """A Markdown table, a line for each rule."""
+    lines = [
+        '| rule | ' + ' | '.join(COLUMNS.values()) + ' |',
+        '|---' * (len(COLUMNS) + 1) + '|',
+    ]
+    for name, score in scores.items():
+        values = (f'{score[key]:.1f}' if key in score else '' for key in COLUMNS)
+        lines.append(f'| {name} | ' + ' | '.join(values) + ' |')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    main()

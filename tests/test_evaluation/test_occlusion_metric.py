@@ -1,0 +1,251 @@
+"""The occlusion metric on hand-worked rectangles, and on generated scenes against a plain count."""
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import METRICS
+from mmengine.structures import InstanceData, PixelData
+from pycocotools import mask as coco_mask
+
+from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.evaluation.true_depth import TrueDepth
+from mmbanet.models.fusion import explain_occlusion
+
+SIZE = 20, 30
+# name: label, y1, y2, x1, x2, colour. From front to back.
+TIE = dict(label=1, box=(5, 9, 10, 13), colour=(200, 20, 20))
+TWIN = dict(label=0, box=(2, 18, 16, 24), colour=(90, 90, 90))
+PERSON = dict(label=0, box=(2, 18, 5, 20), colour=(95, 90, 90))
+CATEGORIES = [
+    dict(id=7, name='person', isthing=1),
+    dict(id=9, name='tie', isthing=1),
+    dict(id=30, name='sky', isthing=0),
+]
+
+
+def rectangle(y1, y2, x1, x2):
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def write_truth(folder, things, image_id=1):
+    """Annotation file and image of things from front to back on a sky."""
+    sky = dict(label=2, box=(0, SIZE[0], 0, SIZE[1]), colour=(140, 190, 230))
+    image = np.zeros((*SIZE, 3), dtype=np.uint8)
+    segments = []
+    for i, thing in enumerate([*things, sky]):
+        rle = coco_mask.encode(np.asfortranarray(rectangle(*thing['box']), dtype=np.uint8))
+        rle['counts'] = rle['counts'].decode()
+        category = CATEGORIES[thing['label']]['id']
+        segments.append(dict(id=100 + i, category_id=category, amodal_rle=rle))
+    for thing in [sky, *reversed(things)]:
+        image[rectangle(*thing['box'])] = thing['colour']
+    annotation = dict(
+        image_id=image_id,
+        segments_info=segments[::-1],  # the order is depth_order's, not this one
+        depth_order=[segment['id'] for segment in segments],
+    )
+    cv2.imwrite(str(folder / f'{image_id}.png'), image[..., ::-1])
+    path = folder / 'panoptic.json'
+    path.write_text(json.dumps(dict(annotations=[annotation], categories=CATEGORIES)))
+    return str(path)
+
+
+def prediction(folder, things, preference=None, image_id=1, scores=None):
+    """A data sample whose instances have the things' full masks and the given order."""
+    masks = torch.from_numpy(np.stack([rectangle(*thing['box']) for thing in things]))
+    scores = torch.linspace(0.9, 0.7, len(things)) if scores is None else torch.tensor(scores)
+    order = scores.argsort(descending=True)
+    wish = torch.zeros(len(things), len(things), dtype=torch.int8)
+    for front, behind in preference or []:
+        wish[front, behind], wish[behind, front] = 1, -1
+    _, graph = explain_occlusion(
+        masks[order], scores[order], torch.full((3, *SIZE), 50.0), preference=wish[order][:, order]
+    )
+    instances = InstanceData(
+        masks=masks, scores=scores, labels=torch.tensor([thing['label'] for thing in things])
+    )
+    panoptic = PixelData(metainfo=dict(occlusion=graph, detections=order))
+    return dict(
+        img_id=image_id,
+        img_path=str(folder / f'{image_id}.png'),
+        pred_instances=instances.to_dict(),
+        pred_panoptic_seg=panoptic.to_dict(),
+    )
+
+
+def evaluate(path, *samples):
+    metric = METRICS.build(dict(type='mmbanet.OcclusionMetric', ann_file=path))
+    for sample in samples:
+        metric.process({}, [sample])
+    scores = metric.evaluate(len(samples))
+    return {name.removeprefix('occlusion/'): value for name, value in scores.items()}
+
+
+def test_each_kind_of_pair(tmp_path):
+    things = [TIE, TWIN, PERSON]
+    path = write_truth(tmp_path, things)
+    scores = evaluate(path, prediction(tmp_path, things, [(0, 2), (1, 2)]))
+    assert scores == dict(
+        accuracy=100,
+        pairs=2,
+        accuracy_same_class=100,
+        pairs_same_class=1,  # the twin and the person
+        accuracy_small_on_large=100,
+        pairs_small_on_large=1,  # the tie and the person
+        accuracy_alike=100,
+        pairs_alike=1,
+        accuracy_any_overlap=100,
+        pairs_any_overlap=2,
+        recall=100,
+    )
+    scores = evaluate(path, prediction(tmp_path, things, [(0, 2), (2, 1)]))
+    assert scores['accuracy'] == 50
+    assert scores['accuracy_small_on_large'] == 100
+    assert scores['accuracy_same_class'] == scores['accuracy_alike'] == 0
+    scores = evaluate(path, prediction(tmp_path, things, [(2, 0), (2, 1)]))
+    assert scores['accuracy'] == scores['accuracy_any_overlap'] == 0
+
+
+def test_order_of_detections_and_scores_do_not_matter(tmp_path):
+    path = write_truth(tmp_path, [TIE, TWIN, PERSON])
+    shuffled = [PERSON, TIE, TWIN]
+    sample = prediction(tmp_path, shuffled, [(1, 0), (0, 2)], scores=[0.7, 0.9, 0.8])
+    scores = evaluate(path, sample)
+    assert scores['accuracy'] == 50
+    assert scores['accuracy_small_on_large'] == 100
+
+
+def test_images_add_up(tmp_path):
+    things = [TIE, TWIN, PERSON]
+    path = write_truth(tmp_path, things)
+    right = prediction(tmp_path, things, [(0, 2), (1, 2)])
+    wrong = prediction(tmp_path, things, [(2, 0), (2, 1)])
+    scores = evaluate(path, right, wrong, right)
+    assert scores['pairs'] == 6
+    assert scores['accuracy'] == pytest.approx(100 * 4 / 6)
+
+
+def test_what_was_not_detected_lowers_the_recall_only(tmp_path):
+    path = write_truth(tmp_path, [TIE, TWIN, PERSON])
+    scores = evaluate(path, prediction(tmp_path, [TIE, PERSON], [(0, 1)]))
+    assert (scores['accuracy'], scores['pairs'], scores['recall']) == (100, 1, 50)
+    assert math.isnan(scores['accuracy_same_class'])
+    assert scores['pairs_same_class'] == 0
+    # Of another class, or too far from any thing: not matched.
+    for other in (dict(TIE, label=0), dict(TIE, box=(5, 9, 10, 20))):
+        scores = evaluate(path, prediction(tmp_path, [other, PERSON], [(0, 1)]))
+        assert math.isnan(scores['accuracy'])
+        assert scores['recall'] == 0
+
+
+def test_a_leaking_mask_is_no_true_occlusion(tmp_path):
+    # The person's true edge is at 20, the twin begins at 19; the prediction is off by 4 columns.
+    twin = dict(TWIN, box=(2, 18, 19, 25))
+    leaking = dict(PERSON, box=(2, 18, 5, 24))
+    path = write_truth(tmp_path, [twin, PERSON])
+    scores = evaluate(path, prediction(tmp_path, [twin, leaking], [(1, 0)]))
+    assert math.isnan(scores['accuracy'])
+    assert (scores['accuracy_any_overlap'], scores['pairs_any_overlap']) == (0, 1)
+    assert math.isnan(scores['recall'])  # 1 of 6 columns: no occluded pair by rule 1
+
+
+def test_generated_scenes_against_a_plain_count(tmp_path):
+    root = generate_scenes(tmp_path / 'scenes', train=0, val=12, size=96, seed=3, workers=1)
+    path = root / 'annotations' / 'panoptic_val.json'
+    content = json.loads(path.read_text())
+    labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
+    names = {image['id']: image['file_name'] for image in content['images']}
+    samples, right = [], []
+    for annotation in content['annotations']:
+        segments = {s['id']: s for s in annotation['segments_info']}
+        things = [segments[i] for i in annotation['depth_order']]
+        things = [s for s in things if s['category_id'] in labels]
+        masks = np.stack([coco_mask.decode(s['amodal_rle']).astype(bool) for s in things])
+        image = cv2.imread(str(root / 'val' / names[annotation['image_id']]))[..., ::-1]
+        count = len(things)
+        shuffle = np.random.default_rng(annotation['image_id']).permutation(count)
+        _, graph = explain_occlusion(
+            torch.from_numpy(masks[shuffle]),
+            torch.linspace(0.9, 0.6, count),
+            torch.from_numpy(image.transpose(2, 0, 1).copy()),
+        )
+        for i in range(count):
+            for j in range(count):
+                front, behind = shuffle[i], shuffle[j]
+                shared = (masks[front] & masks[behind]).sum()
+                least = min(masks[front].sum(), masks[behind].sum())
+                if front < behind and shared > 0.2 * least:
+                    right.append(bool(graph.in_front[i, j]))
+        instances = InstanceData(
+            masks=torch.from_numpy(masks[shuffle]),
+            labels=torch.tensor([labels[things[k]['category_id']] for k in shuffle]),
+        )
+        panoptic = PixelData(metainfo=dict(occlusion=graph, detections=torch.arange(count)))
+        samples.append(
+            dict(
+                img_id=annotation['image_id'],
+                img_path=str(root / 'val' / names[annotation['image_id']]),
+                pred_instances=instances.to_dict(),
+                pred_panoptic_seg=panoptic.to_dict(),
+            )
+        )
+    scores = evaluate(str(path), *samples)
+    assert scores['pairs'] == len(right) > 20
+    assert scores['recall'] == 100
+    assert scores['accuracy'] == pytest.approx(100 * np.mean(right))
+    assert scores['accuracy'] > 75  # full masks, the paper's appearance
+
+
+def test_visible_masks_are_what_the_png_shows(tmp_path):
+    root = generate_scenes(tmp_path / 'scenes', train=0, val=3, size=96, seed=1, workers=1)
+    content = json.loads((root / 'annotations' / 'panoptic_val.json').read_text())
+    labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
+    for annotation in content['annotations']:
+        bgr = cv2.imread(str(root / 'annotations' / 'panoptic_val' / annotation['file_name']))
+        ids = bgr.astype(int) @ [65536, 256, 1]
+        truth = TrueDepth.from_annotation(annotation, labels)
+        things = {s['id'] for s in annotation['segments_info'] if s['category_id'] in labels}
+        ordered = [i for i in annotation['depth_order'] if i in things]
+        assert len(truth.labels) == len(ordered)
+        for visible, segment_id in zip(truth.visible, ordered):
+            assert np.array_equal(visible, ids == segment_id)
+
+
+def test_no_instances(tmp_path):
+    path = write_truth(tmp_path, [TIE, PERSON])
+    sample = prediction(tmp_path, [TIE, PERSON])
+    for name in ('masks', 'labels', 'scores'):
+        sample['pred_instances'][name] = sample['pred_instances'][name][:0]
+    _, graph = explain_occlusion(
+        torch.zeros(0, *SIZE, dtype=torch.bool), torch.zeros(0), torch.zeros(3, *SIZE)
+    )
+    sample['pred_panoptic_seg'].update(occlusion=graph, detections=torch.arange(0))
+    scores = evaluate(path, sample)
+    assert scores['pairs'] == scores['recall'] == 0
+    assert math.isnan(scores['accuracy'])
+    # A scene without things, too.
+    assert math.isnan(evaluate(write_truth(tmp_path, []), sample)['recall'])
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'annotation file not found: .*nowhere.json'):
+        evaluate(str(tmp_path / 'nowhere.json'))
+    path = write_truth(tmp_path, [TIE, PERSON])
+    sample = prediction(tmp_path, [TIE, PERSON], [(0, 1)])
+    with pytest.raises(KeyError, match=r'image 5 is not in .*panoptic.json'):
+        evaluate(path, dict(sample, img_id=5))
+    with pytest.raises(TypeError, match=r'needs the fusion head mmbanet.OcclusionAwareFusionHead'):
+        evaluate(path, dict(sample, pred_panoptic_seg={}))
+    with pytest.raises(FileNotFoundError, match='image not found or not readable'):
+        evaluate(path, dict(sample, img_path=str(tmp_path / 'gone.png')))
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    del content['annotations'][0]['depth_order']
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='image 1 has no depth_order and amodal_rle'):
+        evaluate(path, sample)

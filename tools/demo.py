@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner

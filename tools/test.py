@@ -1,4 +1,7 @@
-"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``."""
+"""Evaluate a model: ``python tools/test.py CONFIG CHECKPOINT``.
+
+A model whose parts bring their own checkpoints (``mmbanet.InstanceSemanticFusion``) needs none.
+"""
 
 import os.path as osp
 
@@ -10,10 +13,11 @@ from mmbanet.engine.launch import argument_parser, load_config
 def main() -> None:
     """Parses the arguments and runs MMEngine's test loop."""
     parser = argument_parser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file, or a URL')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file, or a URL')
     args = parser.parse_args()
-    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f'checkpoint not found: {osp.abspath(args.checkpoint)}')
+    given = args.checkpoint
+    if given is not None and '://' not in given and not osp.isfile(given):
+        raise FileNotFoundError(f'checkpoint not found: {osp.abspath(given)}')
 
     cfg = load_config(args)
     if args.amp:

@@ -9,6 +9,9 @@ from torch import nn
 
 from mmbanet.registry import HOOKS
 
+# Of BANet and mmdet's two-stage and one-stage models, and within InstanceSemanticFusion.
+_THING_HEADS = r'(instance_model\.)?(roi_head\.)?(bbox|mask)_head(\.\d+)?'
+
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
@@ -44,7 +47,7 @@ def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> Non
     """Raises a ValueError where a head of ``model`` disagrees with the data set's class counts.
 
     Heads with ``num_things_classes`` and ``num_stuff_classes`` are held to both; I2S to their sum;
-    the heads of the RoI head to the things.
+    box and mask heads to the things.
     """
     for name, module in model.named_modules():
         expected = {}
@@ -52,9 +55,7 @@ def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> Non
             expected = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
         elif name == 'i2s_head':
             expected = dict(num_classes=num_things + num_stuff)
-        elif re.fullmatch(r'roi_head\.(bbox|mask)_head(\.\d+)?', name) and hasattr(
-            module, 'num_classes'
-        ):
+        elif re.fullmatch(_THING_HEADS, name) and hasattr(module, 'num_classes'):
             expected = dict(num_classes=num_things)
         for attribute, count in expected.items():
             if getattr(module, attribute) != count:

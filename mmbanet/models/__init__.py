@@ -3,12 +3,13 @@
 from mmbanet.ops import RoIInlay, RoIUpsample
 from mmbanet.registry import MODELS
 
-from .detectors import BANet
+from .detectors import BANet, InstanceSemanticFusion
 from .fusion import OcclusionAwareFusionHead, resolve_occlusion
 from .i2s_head import I2SHead
 from .instance_feature_mask_head import InstanceFeatureMaskHead
 from .s2i_roi_extractor import S2IRoIExtractor
 from .semantic_feature_head import SemanticFeatureHead
+from .semantic_models import SemanticModel, SemanticPredictionFolder, SemanticSegmentor
 
 # The ops know nothing of registries, so that they can be used with torch alone.
 MODELS.register_module(module=RoIInlay)
@@ -18,10 +19,14 @@ __all__ = [
     'BANet',
     'I2SHead',
     'InstanceFeatureMaskHead',
+    'InstanceSemanticFusion',
     'OcclusionAwareFusionHead',
     'RoIInlay',
     'RoIUpsample',
     'S2IRoIExtractor',
     'SemanticFeatureHead',
+    'SemanticModel',
+    'SemanticPredictionFolder',
+    'SemanticSegmentor',
     'resolve_occlusion',
 ]

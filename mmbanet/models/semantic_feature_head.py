@@ -36,6 +36,9 @@ class SemanticFeatureHead(BaseSemanticHead):
         init_cfg: MMEngine's initialisation config.
     """
 
+    #: Of the logits' channels, see :func:`~mmbanet.models.semantic_logits.first_label`.
+    semantic_layout = 'all'
+
     def __init__(
         self,
         *,

@@ -26,12 +26,45 @@ def semantic_loss(loss: nn.Module, logits: Tensor, data_samples: SampleList) -> 
     return loss(logits.float(), labels[:, 0].long())
 
 
+def first_label(
+    num_channels: int, num_things_classes: int, num_stuff_classes: int, layout: str = 'auto'
+) -> int:
+    """The label of the first channel of semantic logits.
+
+    Args:
+        num_channels: C.
+        num_things_classes: T.
+        num_stuff_classes: S.
+        layout: ``'all'``: all T + S classes, things first. ``'stuff_and_things'``: the S stuff
+            classes followed by one channel for all things, as of mmdet's ``PanopticFPNHead``.
+            ``'auto'``: whichever has C channels; with one thing class both have, and the latter is
+            taken.
+
+    Raises:
+        ValueError: C is not the layout's number of channels.
+    """
+    expected = {
+        'stuff_and_things': num_stuff_classes + 1,
+        'all': num_things_classes + num_stuff_classes,
+    }
+    accepted = expected if layout == 'auto' else {layout: expected[layout]}
+    found = [name for name, channels in accepted.items() if channels == num_channels]
+    if not found:
+        wanted = ' or '.join(f'{channels} ({name})' for name, channels in accepted.items())
+        raise ValueError(
+            f'semantic logits must have {wanted} channels for {num_things_classes} thing and '
+            f'{num_stuff_classes} stuff classes, got {num_channels}'
+        )
+    return 0 if found[0] == 'all' else num_things_classes
+
+
 def label_maps(
     logits: Tensor,
     img_metas: Sequence[dict],
     rescale: bool,
     num_things_classes: int,
     num_stuff_classes: int,
+    layout: str = 'auto',
 ) -> list[Tensor]:
     """The most likely class of every pixel of :func:`resize_logits`, without resized logits.
 
@@ -42,13 +75,12 @@ def label_maps(
         rescale: As for :func:`resize_logits`.
         num_things_classes: T.
         num_stuff_classes: S.
+        layout: Of the channels, see :func:`first_label`.
 
     Returns:
         N tensors (1, h, w) int32 in 0..T+S-1; T+S where things are one class.
     """
-    first_label = (
-        0 if logits.shape[1] == num_things_classes + num_stuff_classes else (num_things_classes)
-    )
+    offset = first_label(logits.shape[1], num_things_classes, num_stuff_classes, layout)
     maps = []
     for image_logits, meta in zip(logits, img_metas):
         rows, cols = (
@@ -60,7 +92,7 @@ def label_maps(
             ).to(logits.device)
             for axis in (0, 1)
         )
-        maps.append(resized_argmax(image_logits, rows, cols)[None] + first_label)
+        maps.append(resized_argmax(image_logits, rows, cols)[None].add_(offset))
     return maps
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 
 def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:

@@ -195,8 +195,10 @@ def test_label_maps_are_the_classes_of_resized_logits(rescale):
         dict(batch_input_shape=(64, 96), img_shape=(46, 96), ori_shape=(92, 192)),
     ]
     resized = resize_logits(logits, metas, rescale)
-    for things, stuff, offset in ((3, 2, 0), (7, 4, 7)):
-        for labels, expected in zip(label_maps(logits, metas, rescale, things, stuff), resized):
+    layouts = [(3, 2, 'auto', 0), (7, 4, 'auto', 7), (1, 4, 'auto', 1), (1, 4, 'all', 0)]
+    for things, stuff, layout, offset in layouts:
+        found = label_maps(logits, metas, rescale, things, stuff, layout)
+        for labels, expected in zip(found, resized):
             assert labels.shape == (1, *expected.shape[1:])
             chosen = expected.gather(0, labels.long() - offset)[0]
             # Rounding may turn pixels at which two classes are equal; nothing else.

@@ -1,4 +1,6 @@
 # BANet with a ResNet-50-FPN backbone, without deformable convolutions.
+_base_ = '../occlusion_handling.py'
+
 num_things_classes = 80
 num_stuff_classes = 53
 strides = [4, 8, 16, 32]
@@ -168,12 +170,6 @@ model = dict(
             max_per_img=100,
             mask_thr_binary=0.5,
         ),
-        panoptic=dict(
-            score_thr=0.6,
-            nms=dict(type='nms', iou_threshold=0.5),
-            occlusion_thr=0.2,
-            removal_thr=0.5,
-            stuff_area_limit=4096,
-        ),
+        panoptic=_base_.occlusion_handling,
     ),
 )

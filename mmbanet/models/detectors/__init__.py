@@ -1,5 +1,6 @@
 """Detectors."""
 
 from .banet import BANet
+from .instance_semantic_fusion import InstanceSemanticFusion
 
-__all__ = ['BANet']
+__all__ = ['BANet', 'InstanceSemanticFusion']

@@ -152,7 +152,12 @@ class BANet(TwoStagePanopticSegmentor):
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
 
         labels = label_maps(
-            logits, img_metas, rescale, self.num_things_classes, self.num_stuff_classes
+            logits,
+            img_metas,
+            rescale,
+            self.num_things_classes,
+            self.num_stuff_classes,
+            'all' if self.with_i2s else getattr(self.semantic_head, 'semantic_layout', 'auto'),
         )
         for sample, instances, label_map in zip(batch_data_samples, detections, labels):
             if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from torch import Tensor
 
 # COCO writes segment ids into the 24 bits of an RGB pixel; 0 is void.

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mmbanet.ops import bilinear_matrix, resized_argmax
 
+from ..semantic_logits import first_label
+
 
 @torch.no_grad()
 def semantic_labels(
@@ -24,9 +26,8 @@ def semantic_labels(
         size (tuple): H and W of the masks.
         num_things_classes (int): T.
         num_stuff_classes (int): S.
-        layout (str): The channels of logits. ``'all'``: all T + S classes, things first.
-            ``'stuff_and_things'``: the S stuff classes followed by one channel for all things, as
-            of mmdet's ``PanopticFPNHead``. ``'auto'``: whichever has C channels.
+        layout (str): The channels of logits, ``'all'``, ``'stuff_and_things'`` or ``'auto'``, see
+            :func:`~mmbanet.models.semantic_logits.first_label`.
 
     Returns:
         Tensor: (H, W) int32.
@@ -39,31 +40,12 @@ def semantic_labels(
         raise ValueError(
             f'semantic logits must have shape (C, h, w), got {tuple(prediction.shape)}'
         )
-    offset = _first_label(prediction, num_things_classes, num_stuff_classes, layout)
+    offset = first_label(len(prediction), num_things_classes, num_stuff_classes, layout)
     rows, cols = (
         None if old == new else bilinear_matrix(old, new, device=prediction.device)
         for old, new in zip(prediction.shape[1:], size)
     )
     return resized_argmax(prediction, rows, cols).add_(offset)
-
-
-def _first_label(
-    logits: Tensor, num_things_classes: int, num_stuff_classes: int, layout: str
-) -> int:
-    """The label of the first channel of logits."""
-    num_channels = {
-        'all': num_things_classes + num_stuff_classes,
-        'stuff_and_things': num_stuff_classes + 1,
-    }
-    accepted = num_channels if layout == 'auto' else {layout: num_channels[layout]}
-    found = [name for name, channels in accepted.items() if channels == len(logits)]
-    if not found:
-        expected = ' or '.join(f'{channels} ({name})' for name, channels in accepted.items())
-        raise ValueError(
-            f'semantic logits must have {expected} channels for {num_things_classes} '
-            f'thing and {num_stuff_classes} stuff classes, got {tuple(logits.shape)}'
-        )
-    return 0 if found[0] == 'all' else num_things_classes
 
 
 def _checked_labels(labels: Tensor, size: tuple[int, int], num_classes: int) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.structures import InstanceData
 from panopticapi.evaluation import pq_compute_single_core
 from panopticapi.utils import id2rgb, rgb2id

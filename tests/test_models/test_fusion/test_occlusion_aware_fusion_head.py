@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 import torch
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
-from mmdet.structures import INSTANCE_OFFSET
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
@@ -244,7 +244,7 @@ def test_bad_inputs_are_refused():
         head.predict([instances], [logits], [image, image])
     with pytest.raises(ValueError, match=r'resolution of the masks \(3, 4\), got \(3, 2\)'):
         head.predict([instances], [logits.argmax(dim=0)[:, :2]], [image])
-    with pytest.raises(ValueError, match=r'7 \(all\) or 4 \(stuff_and_things\) channels'):
+    with pytest.raises(ValueError, match=r'4 \(stuff_and_things\) or 7 \(all\) channels'):
         head.predict([instances], [logits[:5]], [image])
     with pytest.raises(ValueError, match=r'image must have the shape \(3, 3, 4\)'):
         head.predict([instances], [logits], [image[..., :2]])

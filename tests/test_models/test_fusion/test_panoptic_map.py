@@ -1,6 +1,6 @@
 import pytest
 import torch
-from mmdet.structures import INSTANCE_OFFSET
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 from mmbanet.models.fusion import compose_panoptic_map
 from mmbanet.models.fusion import panoptic_map as module

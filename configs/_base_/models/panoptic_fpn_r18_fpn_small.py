@@ -1,0 +1,58 @@
+# mmdet's PanopticFPN in the sizes of the small BANet, for comparison.
+_base_ = 'banet_r18_fpn_small.py'
+
+banet = _base_.model
+class_counts = dict(
+    num_things_classes=_base_.num_things_classes, num_stuff_classes=_base_.num_stuff_classes
+)
+roi_extractor = dict(
+    type='SingleRoIExtractor',
+    out_channels=_base_.width,
+    featmap_strides=_base_.strides,
+    finest_scale=_base_.finest_scale,
+)
+
+model = dict(
+    _delete_=True,
+    type='PanopticFPN',
+    data_preprocessor=banet.data_preprocessor,
+    backbone=banet.backbone,
+    neck=banet.neck,
+    rpn_head=banet.rpn_head,
+    roi_head=dict(
+        type='StandardRoIHead',
+        bbox_roi_extractor=dict(
+            roi_layer=banet.roi_head.bbox_roi_extractor.roi_layer, **roi_extractor
+        ),
+        bbox_head=banet.roi_head.bbox_head,
+        mask_roi_extractor=dict(
+            roi_layer=banet.roi_head.mask_roi_extractor.roi_layer, **roi_extractor
+        ),
+        mask_head=dict(banet.roi_head.mask_head, type='FCNMaskHead'),
+    ),
+    semantic_head=dict(
+        type='PanopticFPNHead',
+        in_channels=_base_.width,
+        inner_channels=_base_.width // 2,
+        norm_cfg=_base_.norm_cfg,
+        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+        **class_counts,
+    ),
+    panoptic_fusion_head=dict(type='HeuristicFusionHead', **class_counts),
+    train_cfg=dict(
+        rpn=banet.train_cfg.rpn,
+        rpn_proposal=banet.train_cfg.rpn_proposal,
+        rcnn=banet.train_cfg.rcnn,
+    ),
+    test_cfg=dict(
+        rpn=banet.test_cfg.rpn,
+        rcnn=dict(
+            banet.test_cfg.rcnn,
+            # The heuristic has no threshold and no suppression of its own.
+            score_thr=banet.test_cfg.panoptic.score_thr,
+            nms=dict(banet.test_cfg.panoptic.nms, class_agnostic=True),
+        ),
+        panoptic=dict(mask_overlap=0.5, stuff_area_limit=banet.test_cfg.panoptic.stuff_area_limit),
+    ),
+)
+del banet, class_counts, roi_extractor

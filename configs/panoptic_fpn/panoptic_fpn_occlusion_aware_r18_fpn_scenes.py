@@ -1,0 +1,19 @@
+# The same model and checkpoint with occlusion handling in place of the score order.
+_base_ = 'panoptic_fpn_r18_fpn_scenes.py'
+
+model = dict(
+    type='mmbanet.BANet',
+    panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
+    test_cfg=dict(
+        panoptic=dict(
+            _base_.occlusion_handling,
+            _delete_=True,
+            stuff_area_limit=_base_.model.test_cfg.panoptic.stuff_area_limit,
+        )
+    ),
+)
+val_evaluator = [
+    _base_.panoptic_metric,
+    dict(type='mmbanet.OcclusionMetric', ann_file=_base_.ann_file),
+]
+test_evaluator = val_evaluator

@@ -1,6 +1,8 @@
 import numpy as np
+import torch
 
-from mmbanet.visualization import colorize, draw_grid
+from mmbanet.models.fusion import explain_occlusion
+from mmbanet.visualization import colorize, describe_pair, draw_grid, draw_occlusion_graph
 
 PALETTE = [(200, 50, 50), (50, 200, 50), (50, 50, 200)]
 
@@ -30,3 +32,59 @@ def test_grid_places_pictures_below_their_titles():
     assert (grid[28:68, 44:64] == 9).all()
     assert (grid[70:110, 2:22] == 9).all()
     assert (grid[70:90, 44:84] == 7).all()
+
+
+def overlapping_objects(scores=(0.9, 0.7, 0.8)):
+    """A red square in a grey one that a green one touches; and how they were decided."""
+    masks = torch.zeros(3, 40, 60, dtype=torch.bool)
+    masks[0, 5:35, 5:40] = True
+    masks[1, 15:25, 15:25] = True
+    masks[2, 10:30, 38:58] = True
+    image = torch.full((3, 40, 60), 90, dtype=torch.uint8)
+    image[0][masks[1]] = 250
+    image[1][masks[2]] = 200
+    _, graph = explain_occlusion(masks, torch.tensor(scores), image)
+    return image.permute(1, 2, 0).numpy(), masks.numpy(), graph
+
+
+def test_pairs_in_words():
+    *_, graph = overlapping_objects()
+    lines = [describe_pair(graph, place) for place in range(2)]
+    assert lines[0].startswith('1 > 0  appearance 1.000 : 0.')
+    assert lines[0].endswith(', overlap 100%')
+    assert lines[1] == '0 > 2  score, overlap 10%'
+    graph.accepted[0] = False
+    assert describe_pair(graph, 0).endswith(', set aside')
+
+
+def test_graph_is_drawn_over_the_image():
+    image, masks, graph = overlapping_objects()
+    names, scores = ['grey', 'red', 'green'], [0.9, 0.7, 0.8]
+    picture = draw_occlusion_graph(image, masks, graph, names, scores, width=900)
+    assert picture.dtype == np.uint8
+    assert picture.shape[1:] == (900, 3)
+
+    def shows(picture, color):
+        return (np.abs(picture.astype(int) - color).max(axis=2) < 8).sum()
+
+    green, blue, red, grey = (0, 200, 83), (41, 121, 255), (255, 23, 68), (140, 140, 140)
+    left = picture[:-60, :500]  # without legend and text
+    assert min(shows(left, green), shows(left, blue)) > 50
+    assert shows(left, red) == 0
+    anything_grey = shows(left, grey)  # edges of lines
+    # A pair that was set aside, and an object that was removed.
+    graph.accepted[0] = False
+    graph.keep[2] = False
+    left = draw_occlusion_graph(image, masks, graph, names, scores, width=900)[:-60, :500]
+    assert shows(left, red) > 50
+    assert shows(left, grey) > 2 * anything_grey + 50
+    assert shows(left, green) == 0
+    with_result = draw_occlusion_graph(image, masks, graph, names, scores, image, width=900)
+    assert with_result.shape[1] == 900
+
+
+def test_graph_of_nothing_is_drawn():
+    masks = torch.zeros(0, 8, 8, dtype=torch.bool)
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    _, graph = explain_occlusion(masks, torch.zeros(0), torch.zeros(3, 8, 8))
+    assert draw_occlusion_graph(image, masks.numpy(), graph, [], []).shape[1] == 1400

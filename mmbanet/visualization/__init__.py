@@ -1,5 +1,6 @@
-"""Pictures of panoptic maps."""
+"""Pictures of panoptic maps and of occlusion handling."""
 
+from .occlusion import describe_pair, draw_occlusion_graph
 from .panoptic import colorize, draw_grid
 
-__all__ = ['colorize', 'draw_grid']
+__all__ = ['colorize', 'describe_pair', 'draw_grid', 'draw_occlusion_graph']

@@ -21,8 +21,9 @@ void check_side(int64_t side, const char* name, int64_t minimum) {
                     " and ", kMaxSide, ", got ", side);
 }
 
-void check_features(const Tensor& features, const char* name, const char* shape) {
-  TORCH_CHECK_VALUE(features.dim() == 4, name, " must have shape ", shape, ", got ",
+void check_features(const Tensor& features, const char* name, const char* shape,
+                    int64_t dimensions = 4) {
+  TORCH_CHECK_VALUE(features.dim() == dimensions, name, " must have shape ", shape, ", got ",
                     features.sizes());
   const auto dtype = features.scalar_type();
   TORCH_CHECK_TYPE(
@@ -79,6 +80,19 @@ void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
   check_side(crop_height, "crop_height", 1);
   check_side(crop_width, "crop_width", 1);
   check_spatial_scale(spatial_scale);
+}
+
+// matrix: interpolates along a dimension of the logits.
+void check_matrix(const Tensor& matrix, const char* name, const Tensor& logits, int64_t dimension) {
+  const int64_t inputs = logits.size(dimension);
+  TORCH_CHECK_VALUE(matrix.dim() == 2 && matrix.size(1) == inputs, name, " must have shape (",
+                    dimension == 1 ? "H, " : "W, ", inputs, ") for logits of shape ",
+                    logits.sizes(), ", got ", matrix.sizes());
+  TORCH_CHECK_TYPE(matrix.scalar_type() == at::kFloat, name, " must be float32, got ",
+                   matrix.scalar_type());
+  TORCH_CHECK_VALUE(matrix.device() == logits.device(), name, " must be on logits's device ",
+                    logits.device(), ", got ", matrix.device());
+  check_side(matrix.size(0), name, 0);
 }
 
 // mmcv's dispatch would only say that no implementation was found.
@@ -146,6 +160,23 @@ Tensor roi_upsample_backward(const Tensor& grad, const Tensor& rois, int64_t cro
                               spatial_scale, aligned, mean);
 }
 
+std::optional<Tensor> kernel_matrix(const std::optional<Tensor>& matrix) {
+  return matrix ? std::optional<Tensor>(matrix->contiguous()) : std::nullopt;
+}
+
+Tensor resized_argmax(const Tensor& logits, const std::optional<Tensor>& rows,
+                      const std::optional<Tensor>& columns) {
+  check_features(logits, "logits", "(C, h, w)", 3);
+  check_side(logits.size(0), "logits's number of channels", 1);
+  check_side(logits.size(1), "logits's height", 0);
+  check_side(logits.size(2), "logits's width", 0);
+  if (rows) check_matrix(*rows, "rows", logits, 1);
+  if (columns) check_matrix(*columns, "cols", logits, 2);
+  check_built(DEVICE_REGISTRY(resized_argmax_impl), logits);
+  return DISPATCH_DEVICE_IMPL(resized_argmax_impl, logits, kernel_matrix(rows),
+                              kernel_matrix(columns));
+}
+
 }  // namespace
 
 TORCH_LIBRARY(mmbanet, m) {
@@ -161,6 +192,7 @@ TORCH_LIBRARY(mmbanet, m) {
   m.def(
       "roi_upsample_backward(Tensor grad, Tensor rois, SymInt crop_height, SymInt crop_width, "
       "float spatial_scale, bool aligned, bool mean) -> Tensor");
+  m.def("resized_argmax(Tensor logits, Tensor? rows, Tensor? cols) -> Tensor");
 }
 
 // The same functions for both keys: mmcv's registry tells the devices apart.
@@ -170,6 +202,7 @@ TORCH_LIBRARY(mmbanet, m) {
     m.impl("roi_inlay_backward", &roi_inlay_backward);       \
     m.impl("roi_upsample", &roi_upsample);                   \
     m.impl("roi_upsample_backward", &roi_upsample_backward); \
+    m.impl("resized_argmax", &resized_argmax);               \
   }
 MMBANET_REGISTER(CPU)
 MMBANET_REGISTER(CUDA)

@@ -6,6 +6,8 @@
 // Shapes: input (K, C, h, w), rois (K, 5), maps and gradients of maps (N, C, H, W).
 #pragma once
 
+#include <optional>
+
 #include "pytorch_cpp_helper.hpp"
 #include "pytorch_device_registry.hpp"
 
@@ -22,3 +24,8 @@ Tensor roi_upsample_impl(const Tensor& input, const Tensor& rois, int64_t batch_
 Tensor roi_upsample_backward_impl(const Tensor& grad, const Tensor& rois, int64_t crop_height,
                                   int64_t crop_width, double spatial_scale, bool aligned,
                                   bool mean);
+
+// rows (H, h) and columns (W, w): float32, contiguous, on the logits' device; none: the identity.
+// logits (C, h, w) of any strides, C > 0. The result is int32 (H, W), contiguous.
+Tensor resized_argmax_impl(const Tensor& logits, const std::optional<Tensor>& rows,
+                           const std::optional<Tensor>& columns);

@@ -1,4 +1,7 @@
-"""Operators that put crops of RoIAlign back into the map; they need nothing but torch."""
+"""Operators on crops and maps; they need nothing but torch.
+
+RoIInlay and RoIUpsample put crops of RoIAlign back into the map.
+"""
 
 from .resized_argmax import bilinear_matrix, resized_argmax
 from .roi_inlay import RoIInlay, roi_inlay

@@ -15,15 +15,20 @@ def check_arguments(
     input: Any, rois: Any, batch_size: Any, spatial_scale: Any, aligned: Any
 ) -> None:
     """Raises TypeError naming the first argument that has the wrong type."""
-    for name, value in (('input', input), ('rois', rois)):
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f'{name} must be a torch.Tensor, got {type(value).__name__}')
+    check_tensors(input=input, rois=rois)
     if not _is_int(batch_size):
         raise TypeError(f'batch_size must be an int, got {type(batch_size).__name__}')
     if not isinstance(spatial_scale, (Real, torch.SymFloat)):
         raise TypeError(f'spatial_scale must be a number, got {type(spatial_scale).__name__}')
     if not isinstance(aligned, bool):
         raise TypeError(f'aligned must be a bool, got {type(aligned).__name__}')
+
+
+def check_tensors(**values: Any) -> None:
+    """Raises TypeError naming the first value that is no tensor."""
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f'{name} must be a torch.Tensor, got {type(value).__name__}')
 
 
 def parse_output_size(output_size: Any) -> tuple[int, int]:

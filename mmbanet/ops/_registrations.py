@@ -1,8 +1,8 @@
 """Fake-tensor and autograd registrations of the compiled operators.
 
-An operator is linear in its first argument, so its derivative is its transpose, which is an
-operator of its own (``*_backward``), and the derivative of that is the operator itself: gradients
-of any order come from these two. RoIs have no gradient.
+RoIInlay and RoIUpsample are linear in their first argument, so their derivative is their transpose,
+which is an operator of its own (``*_backward``), and the derivative of that is the operator itself:
+gradients of any order come from these two. RoIs have no gradient, nor has an argmax.
 
 Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W). Results have the
 memory format of the features that they are made from: NCHW or channels-last.
@@ -56,6 +56,13 @@ def _register(name: str) -> None:
     )
 
 
+def _resized_argmax_fake(logits, rows, cols):
+    torch._check(logits.dim() == 3, lambda: f'logits must be 3-dimensional, got {logits.shape}')
+    height = logits.shape[1] if rows is None else rows.shape[0]
+    width = logits.shape[2] if cols is None else cols.shape[0]
+    return logits.new_empty((height, width), dtype=torch.int32)
+
+
 def _empty_like_layout(features, shape):
     memory_format = suggest_memory_format(features)
     return torch.empty(
@@ -73,3 +80,4 @@ def _check_fake(features, rois) -> None:
 
 _register('roi_inlay')
 _register('roi_upsample')
+torch.library.register_fake('mmbanet::resized_argmax', _resized_argmax_fake)

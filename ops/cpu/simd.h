@@ -146,13 +146,21 @@ template <typename T>
 using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
 // What a body may use. kPermutes: picking any lanes of two vectors of floats is one instruction.
+// kVectorBytes: of the target's own vectors.
 struct Baseline {
   static constexpr bool kPermutes = false;
+  static constexpr int kVectorBytes = 16;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+struct Avx2 {
+  static constexpr bool kPermutes = false;
+  static constexpr int kVectorBytes = 32;
+};
+
 struct Avx512 {
+  static constexpr int kVectorBytes = 64;
 #if defined(__clang__)
   static constexpr bool kPermutes = false;  // no builtin for lanes that are known at run time only
 #else
@@ -175,7 +183,7 @@ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))) void
 
 template <typename Body>
 __attribute__((target("avx2,fma,f16c"))) void run_avx2(const Body& body) {
-  body(Baseline());
+  body(Avx2());
 }
 
 template <typename Body>

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -150,6 +151,37 @@ inline void check_adjoint(const Operator& op, const RandomSet& set, const Tensor
   const double scale = op.gain(set) * largest_magnitude(input) * grad.abs().sum().item<double>();
   require(std::fabs(forward - backward) <= 1000 * epsilon(dtype) * scale, op.name,
           " and its backward pass are not adjoint: ", forward, " and ", backward);
+}
+
+// rows @ maps @ columns^T in float64.
+inline Tensor resized(const Tensor& maps, const std::optional<Tensor>& rows,
+                      const std::optional<Tensor>& columns) {
+  Tensor values = maps.to(at::kDouble);
+  if (rows) values = at::matmul(rows->to(at::kDouble), values);
+  if (columns) values = at::matmul(values, columns->to(at::kDouble).t());
+  return values;
+}
+
+// The values of resized_argmax's classes are the largest, but for rounding and underflow.
+inline void check_argmax(const RandomSet& set) {
+  const auto magnitude = [](const std::optional<Tensor>& weights) {
+    return weights ? std::optional<Tensor>(weights->abs()) : std::nullopt;
+  };
+  const int64_t channels = set.grad.size(1);
+  if (channels == 0) return;
+  for (const Tensor& maps : set.grad.unbind()) {
+    const Tensor classes = resized_argmax(maps, set);
+    require(classes.ge(0).logical_and(classes.lt(channels)).all().item<bool>(),
+            "resized_argmax: a class is not in [0, ", channels, ")");
+    if (!set.finite || classes.numel() == 0) continue;
+    const Tensor values = resized(maps, set.rows, set.columns);
+    const Tensor chosen = values.gather(0, classes.to(at::kLong).unsqueeze(0)).squeeze(0);
+    const Tensor scale =
+        resized(maps.to(at::kDouble).abs(), magnitude(set.rows), magnitude(set.columns)).amax(0);
+    const Tensor allowed = 100 * accumulation_epsilon(maps.scalar_type()) * scale + 1e-37;
+    require((values.amax(0) - chosen).le(allowed).all().item<bool>(),
+            "resized_argmax: a class is not that of the largest value");
+  }
 }
 
 }  // namespace fuzz

@@ -54,6 +54,7 @@ void run_set(const std::vector<Operator>& operators, uint64_t seed, Counts& coun
   current_seed = seed;
   at::set_num_threads(seed % 4 == 0 ? 2 : 1);
   const RandomSet set = draw_set(seed);
+  check_argmax(set);
   counts.sets += 1;
   counts.bad_index += set.bad_roi.has_value();
   counts.not_finite += !set.finite;

@@ -1,10 +1,11 @@
-// The four operators, called through torch's dispatcher as Python would.
+// The operators, called through torch's dispatcher as Python would.
 #pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,14 @@ inline std::vector<Operator> find_operators() {
        },
        [=](const RandomSet&) { return 4 * kLargestWeight; }},
   };
+}
+
+// resized_argmax of maps (C, H, W), by the set's matrices.
+inline Tensor resized_argmax(const Tensor& maps, const RandomSet& set) {
+  using Signature =
+      Tensor(const Tensor&, const std::optional<Tensor>&, const std::optional<Tensor>&);
+  static const auto op = find<Signature>("mmbanet::resized_argmax");
+  return op.call(maps, set.rows, set.columns);
 }
 
 }  // namespace fuzz

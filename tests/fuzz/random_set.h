@@ -1,4 +1,4 @@
-// A random set of arguments for the four operators: a function of its seed alone.
+// A random set of arguments for the operators: a function of its seed alone.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -53,8 +53,9 @@ struct RandomSet {
   double spatial_scale;
   bool aligned;
   bool mean;
-  bool finite;                     // no NaN and no infinity in `input` and `grad`
-  std::optional<int64_t> bad_roi;  // the first RoI whose image index is outside [0, N)
+  std::optional<Tensor> rows, columns;  // (.., H) and (.., W): resize the maps; none: they do not
+  bool finite;                          // no NaN and no infinity in `input` and `grad`
+  std::optional<int64_t> bad_roi;       // the first RoI whose image index is outside [0, N)
 };
 
 struct Sizes {
@@ -202,6 +203,15 @@ inline std::optional<int64_t> first_bad_roi(const Tensor& rois, int64_t batch_si
   return std::nullopt;
 }
 
+// Weights in a band that may leave the matrix, or none.
+inline std::optional<Tensor> draw_matrix(int64_t size, Random& random) {
+  if (random.chance(0.3)) return std::nullopt;
+  const int64_t begin = random.integer(-9, size);
+  return at::randn({random.integer(0, 40), size}, random.for_tensors())
+      .triu(begin)
+      .tril(begin + random.integer(-1, 8));
+}
+
 inline RandomSet draw_set(uint64_t seed) {
   Random random(seed);
   const Sizes sizes = draw_sizes(random);
@@ -218,6 +228,8 @@ inline RandomSet draw_set(uint64_t seed) {
                             dtype, set.finite, random);
   set.grad = draw_features({sizes.batch_size, sizes.channels, sizes.height, sizes.width}, dtype,
                            set.finite, random);
+  set.rows = draw_matrix(sizes.height, random);
+  set.columns = draw_matrix(sizes.width, random);
   return set;
 }
 

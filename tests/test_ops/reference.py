@@ -71,6 +71,21 @@ def roi_upsample(
     return output / np.maximum(count, 1) if reduction == 'mean' else output
 
 
+def argmax_regret(classes, logits, rows=None, cols=None):
+    """How far the values of the classes are below the maxima of ``rows @ logits @ cols.T``.
+
+    The largest difference of all pixels, relative to the sums of absolute values: 0 if all classes
+    are right, some roundings if they are as good as their sums.
+    """
+    logits = np.asarray(logits, np.float64)
+    rows = np.eye(logits.shape[1]) if rows is None else np.asarray(rows, np.float64)
+    cols = np.eye(logits.shape[2]) if cols is None else np.asarray(cols, np.float64)
+    values = rows @ logits @ cols.T
+    scale = (abs(rows) @ abs(logits) @ abs(cols).T).max(0)
+    chosen = np.take_along_axis(values, np.asarray(classes, np.int64)[None], 0)[0]
+    return float(((values.max(0) - chosen) / np.maximum(scale, 1e-30)).max(initial=0))
+
+
 def _box_on_map(roi, spatial_scale, aligned):
     """Image, and on the map x start, y start, width, height, x end, y end; or None.
 

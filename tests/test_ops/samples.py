@@ -2,6 +2,8 @@
 
 import torch
 
+from mmbanet.ops import bilinear_matrix
+
 SCALES = (1.0, 0.5, 0.25, 0.3)
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -113,4 +115,43 @@ def crowded_case(dtype=torch.float32, device='cpu'):
         'output_size': (70, 70),
         'spatial_scale': 1.0,
         'aligned': True,
+    }
+
+
+def random_resize(seed, dtype=torch.float32, device='cpu'):
+    """Keyword arguments of resized_argmax: maps of up to 24 x 24 to maps of up to 40 x 40."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def integer(low, high):
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    def matrix(size):
+        new_size, kind = integer(1, 40), integer(0, 5)
+        if kind == 0:
+            return None
+        if kind == 1:
+            return bilinear_matrix(size, new_size)
+        if kind == 2:  # two resizes with a crop between them
+            between = integer(1, 60)
+            crop = integer(1, between)
+            return bilinear_matrix(crop, new_size) @ bilinear_matrix(size, between)[:crop]
+        weights = torch.randn(new_size, size, generator=generator)
+        if kind == 3:  # windows of up to 8 somewhere, some of them empty
+            begin = torch.randint(-4, size + 1, (new_size, 1), generator=generator)
+            width = torch.randint(0, 9, (new_size, 1), generator=generator)
+            column = torch.arange(size)
+            weights *= (column >= begin) & (column < begin + width)
+        if kind == 4:  # few weights, far from each other
+            weights *= torch.rand(new_size, size, generator=generator) < 0.1
+        return weights
+
+    channels = (1, 2, 7, 16, 31, 64, 133)[integer(0, 6)]
+    logits = torch.randn(channels, integer(1, 24), integer(1, 24), generator=generator)
+    matrices = {'rows': matrix(logits.shape[1]), 'cols': matrix(logits.shape[2])}
+    return {
+        'logits': logits.to(device, dtype),
+        **{
+            name: None if weights is None else weights.to(device)
+            for name, weights in matrices.items()
+        },
     }

@@ -92,8 +92,13 @@ def test_not_built():
 import sys
 sys.modules['mmbanet._ops'] = None  # makes the import fail
 import torch
-from mmbanet.ops import RoIInlay, roi_inlay, roi_upsample
-for use in (RoIInlay, lambda: roi_inlay(*[None] * 4), lambda: roi_upsample(*[None] * 4)):
+from mmbanet.ops import RoIInlay, resized_argmax, roi_inlay, roi_upsample
+for use in (
+    RoIInlay,
+    lambda: roi_inlay(*[None] * 4),
+    lambda: roi_upsample(*[None] * 4),
+    lambda: resized_argmax(None),
+):
     try:
         use()
     except ImportError as error:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.cpp_extension import include_paths
 
-from .samples import random_case, small_case
+from . import reference
+from .samples import random_case, random_resize, small_case
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = Path(__file__).parent / 'cuda_on_host' / 'operators.cpp'
@@ -219,6 +220,63 @@ def test_order_of_rois(kernels):
     other, other_gradient = run_inlay(kernels, shuffled, torch.contiguous_format, weights)
     assert torch.equal(output, other)
     assert torch.equal(gradient[order], other_gradient)
+
+
+class HostResize(ctypes.Structure):
+    """The harness's ``HostResize``."""
+
+    _fields_ = (
+        ('matrix', ctypes.c_void_p),
+        ('outputs', ctypes.c_int64),
+        ('inputs', ctypes.c_int),
+    )
+
+
+def run_argmax(kernels, logits, rows, cols):
+    """The classes; filled with -1, since every one has to be written."""
+    resizes = [
+        HostResize(None, size, size)
+        if matrix is None
+        else HostResize(matrix.data_ptr(), *matrix.shape)
+        for matrix, size in zip((rows, cols), logits.shape[1:])
+    ]
+    classes = torch.full([resize.outputs for resize in resizes], -1, dtype=torch.int32)
+    suffix = 'double' if logits.dtype == torch.float64 else 'float'
+    strides = (ctypes.c_int64 * 3)(*logits.stride())
+    getattr(kernels, f'resized_argmax_{suffix}')(
+        ctypes.c_void_p(logits.data_ptr()),
+        len(logits),
+        strides,
+        *map(ctypes.byref, resizes),
+        ctypes.c_void_p(classes.data_ptr()),
+    )
+    return classes
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_resized_argmax(kernels, dtype):
+    for seed in range(100):
+        case = random_resize(seed, dtype)
+        case = {
+            name: case[name] if case[name] is None else case[name].contiguous() for name in case
+        }
+        regret = reference.argmax_regret(run_argmax(kernels, **case), **case)
+        assert regret <= 100 * torch.finfo(dtype).eps, seed
+        strided = case['logits'].permute(2, 0, 1).contiguous().permute(1, 2, 0)
+        results = run_argmax(kernels, **{**case, 'logits': strided}), run_argmax(kernels, **case)
+        assert torch.equal(*results), seed
+
+
+def test_resized_argmax_ties_and_nan(kernels):
+    """As the CPU operator decides them."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([0.0, 1.0, torch.nan, -torch.inf])
+    logits = values[torch.randint(4, (5, 30, 30), generator=generator)]
+    rows = torch.eye(30)
+    rows[7] = 0
+    for matrix in (None, rows):
+        expected = torch.ops.mmbanet.resized_argmax(logits, matrix, matrix)
+        assert torch.equal(run_argmax(kernels, logits, matrix, matrix), expected)
 
 
 @pytest.mark.skipif(NVCC is None, reason='needs nvcc')

@@ -30,6 +30,7 @@ def test_dry_run(tmp_path):
     assert list(statuses) == list(gpu_checks.CHECKS)
     assert {name for name, status in statuses.items() if status == 'PASS'} == {
         'parity',
+        'argmax',
         'determinism',
     }
     assert 'FAIL' not in statuses.values()

@@ -26,6 +26,7 @@ from gpu_parity import (
     LAYOUTS,
     OPERATORS,
     TOLERANCES,
+    argmax_mismatches,
     mismatches,
     random_set,
     same_bits,
@@ -161,6 +162,14 @@ def check_parity(settings: Settings) -> str:
     )
 
 
+def check_argmax(settings: Settings) -> str:
+    """resized_argmax on the device agrees with its definition."""
+    for seed in range(settings.seed, settings.seed + settings.sets):
+        for mismatch in argmax_mismatches(seed, settings.device):
+            raise CheckError(mismatch)
+    return f'{settings.sets:,} resizes x {len(TOLERANCES)} dtypes agree with the definition'
+
+
 def inlay_cases(settings: Settings) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
     """A large random case with its crops and a gradient on the device, in both layouts."""
     case = {**random_set(3), 'output_size': (90, 120)}
@@ -281,7 +290,7 @@ def compare_halves(result: Tensor, expected: Tensor, name: str) -> None:
 
 
 def sanitizer_check(tool: str) -> Callable[[Settings], str]:
-    """A check that runs the parity of a few sets under a tool of compute-sanitizer."""
+    """A check that runs a few sets under a tool of compute-sanitizer."""
 
     def check(settings: Settings) -> str:
         need_cuda(settings)
@@ -294,7 +303,7 @@ def sanitizer_check(tool: str) -> Callable[[Settings], str]:
 
 
 def sanitize(program: str, tool: str, settings: Settings) -> str:
-    """Runs the parity of a few sets under compute-sanitizer; raises CheckError for its reports.
+    """Runs a few sets under compute-sanitizer; raises CheckError for its reports.
 
     memcheck and racecheck see the operators' own kernels only. initcheck has to see all, since it
     takes for unwritten what a kernel wrote that it did not see; of its reports those count that
@@ -305,7 +314,8 @@ def sanitize(program: str, tool: str, settings: Settings) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     filtered = ['--kernel-name', 'kns=mmbanet', '--error-exitcode', '1']
     options = [] if tool == 'initcheck' else filtered
-    checks = ['--only', 'parity', '--sets', str(sets), '--seed', str(settings.seed)]
+    checks = ['--only', 'parity', '--only', 'argmax']
+    checks += ['--sets', str(sets), '--seed', str(settings.seed)]
     command = [program, '--tool', tool, '--print-limit', '10000', '--log-file', str(log), *options]
     command += [sys.executable, __file__, *checks, '--out', str(log.with_suffix(''))]
     # Without torch's cache every tensor is an allocation that memcheck knows the end of.
@@ -374,6 +384,7 @@ def judge_benchmark(report: dict[str, Any]) -> str:
 STATUSES = ('PASS', 'FAIL', 'SKIP')
 CHECKS: dict[str, Callable[[Settings], str]] = {
     'parity': check_parity,
+    'argmax': check_argmax,
     'determinism': check_determinism,
     'graph': check_graph,
     'stream': check_stream,

@@ -1,4 +1,6 @@
-"""Random sets of RoIs, and whether the operators agree on them with the CPU and in both layouts.
+"""Random sets of arguments, and whether the operators agree on them with what they should make.
+
+RoIInlay and RoIUpsample have to agree with the CPU and in both layouts.
 
 Shapes: crops (K, C, h, w), rois (K, 5), maps (N, C, H, W).
 """
@@ -16,8 +18,9 @@ from torch import Tensor
 # Where the tests' random cases are found, after an installed mmbanet.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-import mmbanet.ops  # noqa: F401
-from tests.test_ops.samples import random_case
+from mmbanet.ops import resized_argmax
+from tests.test_ops.reference import argmax_regret
+from tests.test_ops.samples import random_case, random_resize
 
 # Of an element's error relative to what the operator makes of absolute values (at least 1): a few
 # roundings of the dtype that is accumulated in, and one of the dtype itself.
@@ -137,6 +140,17 @@ def mismatches(case: dict[str, Any], seed: int, device: str) -> Iterator[str]:
                         yield f'{name} {layout}: off by {error[wrong].max():.3g}'
                 if not (operator.atomic and direction == 'forward') and not same_bits(*results):
                     yield f'{name}: the layouts differ'
+
+
+def argmax_mismatches(seed: int, device: str) -> Iterator[str]:
+    """Where resized_argmax chooses worse than rounding explains, a line each."""
+    for dtype in TOLERANCES:
+        case = random_resize(seed, dtype)
+        on_device = {k: v if v is None else v.to(device) for k, v in case.items()}
+        classes = resized_argmax(**on_device).cpu()
+        regret = argmax_regret(classes, **{**case, 'logits': case['logits'].double()})
+        if not regret <= (1e-11 if dtype == torch.float64 else 1e-5):
+            yield f'seed {seed}: resized_argmax {dtype}: off by {regret:.3g}'
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:

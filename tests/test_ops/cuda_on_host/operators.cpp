@@ -1,6 +1,7 @@
 // The CUDA kernels as plain functions of arrays that live on the CPU. See cuda_on_host.h.
 #include "cuda_on_host.h"
 
+#include "../../../ops/cuda/resized_argmax_kernels.cuh"
 #include "../../../ops/cuda/roi_inlay_backward_kernels.cuh"
 #include "../../../ops/cuda/roi_inlay_kernels.cuh"
 #include "../../../ops/cuda/roi_upsample_kernels.cuh"
@@ -61,9 +62,43 @@ void inlay_backward(const Case& c, const scalar_t* grad, scalar_t* grad_input) {
   });
 }
 
+// Of one axis; a null matrix does not resize it.
+struct HostResize {
+  const float* matrix;
+  int64_t outputs;
+  int inputs;
+};
+
+template <typename scalar_t>
+void resized_argmax(const scalar_t* logits, int channels, const LogitsStrides& strides,
+                    const HostResize& rows, const HostResize& columns, int* output) {
+  const auto prepare = [](const HostResize& resize, std::vector<DeviceWindow>& windows) {
+    if (resize.matrix == nullptr) return DeviceResize{};
+    windows.resize(resize.outputs);
+    cuda_on_host::launch(grid_for(resize.outputs), kThreads, find_windows_kernel, resize.matrix,
+                         resize.outputs, resize.inputs, windows.data());
+    return DeviceResize{resize.matrix, windows.data(), resize.inputs};
+  };
+  std::vector<DeviceWindow> row_windows, column_windows;
+  cuda_on_host::launch(grid_for(rows.outputs * columns.outputs), kThreads,
+                       resized_argmax_kernel<scalar_t, scalar_t>, logits, channels, strides,
+                       prepare(rows, row_windows), prepare(columns, column_windows), rows.outputs,
+                       columns.outputs, output);
+}
+
 }  // namespace
 
 extern "C" {
+
+void resized_argmax_float(const float* logits, int channels, const LogitsStrides* strides,
+                          const HostResize* rows, const HostResize* columns, int* output) {
+  resized_argmax(logits, channels, *strides, *rows, *columns, output);
+}
+
+void resized_argmax_double(const double* logits, int channels, const LogitsStrides* strides,
+                           const HostResize* rows, const HostResize* columns, int* output) {
+  resized_argmax(logits, channels, *strides, *rows, *columns, output);
+}
 
 void roi_inlay_float(const Case* c, const float* input, float* output) { inlay(*c, input, output); }
 

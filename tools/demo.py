@@ -148,11 +148,14 @@ def evaluate(cfg: Config, checkpoint: str, rule: str) -> tuple[dict, dict[str, n
 
 
 def print_scores(scores: dict[str, dict]) -> None:
-    """One table: a line for each way of fusion, PQ, SQ and RQ for all, things and stuff."""
+    """One table: a line for each way of fusion, PQ, SQ and RQ for all, things and stuff.
+
+    The last column is the share of truly occluded pairs that were ordered rightly, in percent.
+    """
     keys = [f'{metric}{subset}' for subset in SUBSETS for metric in ('PQ', 'SQ', 'RQ')]
-    print(f'\n{"fusion":<16}' + ''.join(f'{key:>7}' for key in keys))
+    print(f'\n{"fusion":<16}' + ''.join(f'{key:>7}' for key in (*keys, 'order')))
     for name, score in scores.items():
-        values = (score[f'coco_panoptic/{key}'] for key in keys)
+        values = [score[f'coco_panoptic/{key}'] for key in keys] + [score['occlusion/accuracy']]
         print(f'{name:<16}' + ''.join(f'{value:>7.1f}' for value in values))
     print('(generated validation scenes, the same checkpoint in both lines)\n', flush=True)
 

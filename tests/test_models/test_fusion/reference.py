@@ -6,100 +6,134 @@ digits for cosines. It shares neither code nor ideas (regions, matrices, toleran
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import cache
 from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 
+# At 50 digits, two sums that are equal differ by less than this.
+EQUAL = Decimal('1e-40')
+
+
+class Resolution(NamedTuple):
+    """What the rules say of K objects, and which of the rules were needed."""
+
+    owner: np.ndarray  # (H, W) index of the object that owns the pixel, -1 for none
+    keep: np.ndarray  # (K,) bool
+    pairs: list  # (front, behind) as each pair alone is decided, in the order they are taken
+    rules: list  # what decided each of them
+    accepted: list  # whether each of them agrees with those before it
+    closest: Decimal  # the smallest difference in similarity that decided a pair; infinite: none
+    facts: dict  # how often each rule was needed
+
 
 def resolve(masks, scores, image, occlusion_thr=0.2, removal_thr=0.5, preference=None):
-    """(owner, keep, facts); masks (K, H, W), scores (K,) and image (3, H, W) as numpy arrays."""
+    """The Resolution of masks (K, H, W), scores (K,) and image (3, H, W), numpy arrays."""
     with localcontext() as context:
         context.prec = 50
         return _resolve(masks, scores, image, occlusion_thr, removal_thr, preference)
 
 
 def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
-    height, width = image.shape[1:]
     count = len(masks)
-    pixels = [
-        {(y, x) for y, x in product(range(height), range(width)) if masks[k][y][x]}
-        for k in range(count)
-    ]
+    # A Decimal holds a float exactly, and so does a Fraction hold a share.
     colours = {
-        (y, x): [Decimal(float(image[c][y][x])) for c in range(3)]
-        for y, x in product(range(height), range(width))
+        (y, x): tuple(Decimal(float(value)) for value in image[:, y, x])
+        for y, x in product(*map(range, image.shape[1:]))
     }
-    means = [
-        [sum(colours[p][c] for p in pixels[k]) / max(len(pixels[k]), 1) for c in range(3)]
-        for k in range(count)
-    ]
+    pixels = [{pixel for pixel in colours if masks[k][pixel]} for k in range(count)]
     scores = [float(score) for score in scores]
     facts = dict(pairs=0, occluded=0, appearance_ties=0, score_ties=0, set_aside=0, removed=0)
 
-    def similarity(overlap, k):
-        return sum(cosine(colours[p], means[k]) for p in overlap) / len(overlap)
-
     # Rules 1 and 2: who is in front in each pair.
-    verdicts = {}
+    similarity = _similarity(colours, pixels)
+    verdicts, closest = {}, Decimal('inf')
     for i, j in combinations(range(count), 2):
         overlap = pixels[i] & pixels[j]
         if not overlap:
             continue
         facts['pairs'] += 1
         share = max(Fraction(len(overlap), len(pixels[k])) for k in (i, j))
-        front = None
+        front, rule = None, 'score'
         if preference is not None and preference[i][j] != 0:
-            front = i if preference[i][j] == 1 else j
+            front, rule = (i if preference[i][j] == 1 else j), 'preference'
         elif share > Fraction(str(occlusion_thr)):
             facts['occluded'] += 1
             difference = similarity(overlap, i) - similarity(overlap, j)
-            if abs(difference) > Decimal('1e-40'):
-                front = i if difference > 0 else j
+            if abs(difference) > EQUAL:
+                front, rule = (i if difference > 0 else j), 'appearance'
+                closest = min(closest, abs(difference))
             else:
                 facts['appearance_ties'] += 1
         if front is None:
             facts['score_ties'] += scores[i] == scores[j]
             front = j if scores[j] > scores[i] else i
-        verdicts[i, j] = (front, j if front == i else i)
+        verdicts[i, j] = (front, j if front == i else i), rule
 
     # Rule 3: the pairs in descending score, without those that close a cycle.
-    behind_of = {k: set() for k in range(count)}
-
-    def leads_to(start, goal):
-        seen, todo = set(), [start]
-        while todo:
-            k = todo.pop()
-            if k == goal:
-                return True
-            if k not in seen:
-                seen.add(k)
-                todo.extend(behind_of[k])
-        return False
-
-    for pair in sorted(verdicts, key=lambda pair: -max(scores[pair[0]], scores[pair[1]])):
-        front, behind = verdicts[pair]
-        if leads_to(behind, front):
-            facts['set_aside'] += 1
-        else:
+    behind_of = [set() for _ in range(count)]
+    taken = sorted(verdicts, key=lambda pair: -max(scores[pair[0]], scores[pair[1]]))
+    pairs, rules = [verdicts[pair][0] for pair in taken], [verdicts[pair][1] for pair in taken]
+    accepted = []
+    for front, behind in pairs:
+        accepted.append(front not in _reached(behind, behind_of))
+        if accepted[-1]:
             behind_of[front].add(behind)
+    facts['set_aside'] = accepted.count(False)
 
     # Rules 4 and 5: owners, removal, owners again.
-    def owner_of(pixel, remaining):
-        claimants = [k for k in remaining if pixel in pixels[k]]
-        first = [k for k in claimants if not any(leads_to(o, k) for o in claimants if o != k)]
+    below = [_reached(k, behind_of) for k in range(count)]
+
+    @cache
+    def front_most(claimants):
+        first = [k for k in claimants if claimants <= below[k]]
         assert len(first) == min(len(claimants), 1)
         return first[0] if first else -1
 
-    owner = {pixel: owner_of(pixel, range(count)) for pixel in colours}
-    keep = []
-    for k in range(count):
-        lost = sum(owner[pixel] != k for pixel in pixels[k])
-        removed = bool(pixels[k]) and Fraction(lost, len(pixels[k])) > Fraction(str(removal_thr))
+    def owners(objects):
+        claimants = {pixel: [] for pixel in colours}
+        for k in objects:
+            for pixel in pixels[k]:
+                claimants[pixel].append(k)
+        return {pixel: front_most(frozenset(them)) for pixel, them in claimants.items()}
+
+    owner = owners(range(count))
+    keep = np.zeros(count, dtype=bool)
+    for k, mask in enumerate(pixels):
+        lost = sum(owner[pixel] != k for pixel in mask)
+        removed = bool(mask) and Fraction(lost, len(mask)) > Fraction(str(removal_thr))
         facts['removed'] += removed
-        keep.append(bool(pixels[k]) and not removed)
-    remaining = [k for k in range(count) if keep[k]]
-    result = np.array([[owner_of((y, x), remaining) for x in range(width)] for y in range(height)])
-    return result, np.array(keep, dtype=bool), facts
+        keep[k] = bool(mask) and not removed
+    owner = owners(keep.nonzero()[0].tolist())
+    owner = np.array(list(owner.values())).reshape(image.shape[1:])
+    return Resolution(owner, keep, pairs, rules, accepted, closest, facts)
+
+
+def _similarity(colours, pixels):
+    """A function of an overlap and an object: the overlap's mean cosine to the object's mean."""
+    means = [
+        tuple(sum(colours[pixel][c] for pixel in mask) / len(mask) for c in range(3))
+        if mask
+        else None
+        for mask in pixels
+    ]
+    cosine_of = cache(cosine)
+
+    def similarity(overlap, k):
+        return sum(cosine_of(colours[pixel], means[k]) for pixel in overlap) / len(overlap)
+
+    return similarity
+
+
+def _reached(start, behind_of):
+    """The objects behind ``start``, directly or through others, and itself."""
+    seen, todo = {start}, [start]
+    while todo:
+        new = behind_of[todo.pop()] - seen
+        seen |= new
+        todo.extend(new)
+    return seen
 
 
 def cosine(a, b):

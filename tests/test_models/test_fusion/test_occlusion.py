@@ -1,5 +1,3 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from mmbanet.models.fusion import resolve_occlusion
 from mmbanet.models.fusion.occlusion import order_objects
 from mmbanet.models.fusion.regions import partition_by_claims
 
-from ...conftest import DEVICES
 from . import reference
-from .scenes import random_scene
+from .scenes import random_scene, to_tensors
 
 RED, GREEN, BLUE, BLACK = (200, 20, 20), (20, 200, 20), (20, 20, 200), (0, 0, 0)
 
@@ -30,59 +27,6 @@ def claims(*rows):
 def resolve(masks, scores, image, **kwargs):
     owner, keep = resolve_occlusion(masks, torch.tensor(scores), image, **kwargs)
     return owner[0].tolist(), keep.tolist()
-
-
-def to_tensors(scene, device='cpu'):
-    return {name: torch.from_numpy(value).to(device) for name, value in scene.items()}
-
-
-@pytest.mark.parametrize('device', DEVICES)
-def test_agrees_with_brute_force(device):
-    total = Counter()
-    for seed in range(600):
-        scene = random_scene(seed)
-        thresholds = dict(
-            occlusion_thr=[0.2, 0.2, 0.0, 0.5][seed % 4],
-            removal_thr=[0.5, 0.5, 0.25, 0.75, 1.0][seed % 5],
-        )
-        expected_owner, expected_keep, facts = reference.resolve(**scene, **thresholds)
-        owner, keep = resolve_occlusion(**to_tensors(scene, device), **thresholds)
-        assert owner.dtype == torch.int64
-        assert keep.dtype == torch.bool
-        assert owner.device.type == keep.device.type == device
-        assert np.array_equal(owner.cpu(), expected_owner), seed
-        assert np.array_equal(keep.cpu(), expected_keep), seed
-        total.update(facts)
-        total.update(
-            scenes_with_cycles=facts['set_aside'] > 0,
-            empty_masks=int((~scene['masks'].any((1, 2))).sum()),
-            no_objects=len(scene['masks']) == 0,
-            black=int((scene['image'] == 0).all(0).any()),
-        )
-    # The scenes must contain what they are there to test.
-    for fact in ('occluded', 'set_aside', 'removed', 'scenes_with_cycles'):
-        assert total[fact] > 100, total
-    assert total['pairs'] - total['occluded'] > 100, total
-    for fact in ('appearance_ties', 'score_ties', 'empty_masks', 'no_objects', 'black'):
-        assert total[fact] > 20, total
-
-
-def test_preference_agrees_with_brute_force():
-    total = Counter()
-    for seed in range(1000, 1100):
-        scene = random_scene(seed)
-        count = len(scene['masks'])
-        upper = np.triu(np.random.default_rng(seed).integers(-1, 2, (count, count)), 1)
-        preference = (upper - upper.T).astype(np.int8)
-        expected_owner, expected_keep, facts = reference.resolve(**scene, preference=preference)
-        owner, keep = resolve_occlusion(
-            **to_tensors(scene), preference=torch.from_numpy(preference)
-        )
-        assert np.array_equal(owner, expected_owner), seed
-        assert np.array_equal(keep, expected_keep), seed
-        total.update(facts)
-    assert total['set_aside'] > 20
-    assert total['removed'] > 20
 
 
 def test_occluded_pair_goes_to_the_closer_appearance():
@@ -138,11 +82,11 @@ def test_contradictory_pair_of_the_lowest_score_is_set_aside():
     cycle = torch.tensor([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], dtype=torch.int8)
     image = strip(*[RED] * 9)
     owner, _ = resolve(masks, [0.9, 0.8, 0.7], image, preference=cycle, removal_thr=1.0)
-    expected, _, facts = reference.resolve(
+    expected = reference.resolve(
         masks.numpy(), [0.9, 0.8, 0.7], image.numpy(), removal_thr=1.0, preference=cycle.numpy()
     )
-    assert facts['set_aside'] == 1
-    assert owner == expected[0].tolist()
+    assert expected.accepted == [True, True, False]
+    assert owner == expected.owner[0].tolist()
     both = (masks[1] & masks[2])[0]
     assert both.any()
     assert all(o == 2 for o, b in zip(owner, both.tolist()) if b)  # set aside: not 1

@@ -1,0 +1,196 @@
+"""The fusion head against mmdet's heuristic one: ``python tools/benchmarks/fusion.py``.
+
+Prints a Markdown table and writes it as JSON and as a plot. Both heads fuse the same masks with the
+paper's thresholds: ``OcclusionAwareFusionHead`` (with NMS) from the logits of all 133 classes of
+COCO, mmdet's ``HeuristicFusionHead`` from those of 53 stuff classes and one for things. Each case
+is measured twice: with full-size logits given to both, and with logits of stride 4 given to both,
+which mmdet first resizes to full size. The heads take turns, so both times come from one run.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import fusion_inputs as given
+import matplotlib as mpl
+import torch
+from fusion_inputs import STUFF, THINGS, Case
+from memory import available_bytes, peak_extra_bytes
+from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from timing import machine, time_side_by_side
+from torch import Tensor
+
+from mmbanet.models.fusion import OcclusionAwareFusionHead
+
+mpl.use('Agg')
+RESULTS = Path(__file__).parent / 'results'
+OURS, THEIRS = 'mmbanet', 'mmdet'
+FULL, STRIDE_4 = 'full size', 'stride 4'
+MEMORY_TARGET = 0.5
+SETTINGS = dict(
+    score_thr=0.6,
+    nms=dict(type='nms', iou_threshold=given.NMS_IOU),
+    occlusion_thr=0.2,
+    removal_thr=0.5,
+    stuff_area_limit=4096,
+)
+
+
+def main() -> None:
+    """Measures every case that fits in memory and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
+    parser.add_argument('--seconds', type=float, default=4, help='for a row of the table')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
+    args = parser.parse_args()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: no GPU is visible')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    check(args.device)
+    rows = []
+    print_header()
+    for case in given.CASES:
+        available = available_bytes(args.device)
+        if case.bytes_needed > available:
+            print(
+                f'| skipped: {case.objects} objects, {case.height}x{case.width}: needs about '
+                f'{case.bytes_needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free |'
+            )
+            continue
+        for row in measure(case, args.device, args.seconds):
+            rows.append(row)
+            print_row(row)
+    report = {'date': date.today().isoformat(), 'machine': machine(args.device), 'rows': rows}
+    args.out.mkdir(parents=True, exist_ok=True)
+    stem = args.out / f'fusion_{args.device}'
+    stem.with_suffix('.json').write_text(json.dumps(report, indent=2) + '\n')
+    plot(report, stem.with_suffix('.png'))
+    print(f'{stem}.json and .png')
+
+
+def make_heads(overlap_rule: str = 'appearance') -> tuple:
+    """Ours and mmdet's."""
+    ours = OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule, test_cfg=SETTINGS)
+    cfg = ConfigDict(
+        mask_overlap=SETTINGS['removal_thr'], stuff_area_limit=SETTINGS['stuff_area_limit']
+    )
+    return ours, HeuristicFusionHead(THINGS, STUFF, cfg)
+
+
+@torch.no_grad()
+def check(device: str) -> None:
+    """With the rule of mmdet's head, ours returns its map, or the comparison would mean nothing."""
+    case = Case(20, 300, 400)
+    instances = given.random_instances(case, device)
+    logits = given.full_size(given.random_logits(case, device), case)
+    ours, theirs = make_heads(overlap_rule='score')
+    (own,) = ours.predict([instances], [logits])
+    (expected,) = theirs.predict([instances], [given.mmdet_channels(logits)])
+    if not torch.equal(own.sem_seg, expected.sem_seg):
+        raise RuntimeError("the heads differ on the same input with mmdet's rule")
+
+
+@torch.no_grad()
+def measure(case: Case, device: str, seconds: float) -> list[dict]:
+    """Milliseconds and peak extra bytes of both heads, from logits of stride 4 and of full size."""
+    instances, image = given.random_instances(case, device), given.random_image(case, device)
+    logits = given.random_logits(case, device)
+    small = given.mmdet_channels(logits)
+    functions = fusions(instances, image, logits, lambda: given.full_size(small, case))
+    rows = [measure_row(case, STRIDE_4, functions, device, seconds)]
+
+    logits = given.full_size(logits, case)
+    large = given.mmdet_channels(logits)
+    functions = fusions(instances, image, logits, lambda: large)
+    return [measure_row(case, FULL, functions, device, seconds), *rows]
+
+
+def fusions(
+    instances: InstanceData, image: Tensor, logits: Tensor, mmdet_logits: Callable[[], Tensor]
+) -> dict[str, Callable]:
+    """Both heads' predictions, as functions without arguments."""
+    ours, theirs = make_heads()
+    return {
+        OURS: lambda: ours.predict([instances], [logits], [image]),
+        THEIRS: lambda: theirs.predict([instances], [mmdet_logits()]),
+    }
+
+
+def measure_row(
+    case: Case, logits: str, functions: dict[str, Callable], device: str, seconds: float
+) -> dict:
+    """One row of the table."""
+    (result,) = functions[OURS]()
+    return {
+        'logits': logits,
+        'objects': len(result.detections),
+        'height': case.height,
+        'width': case.width,
+        'overlapping_pairs': len(result.occlusion.pairs),
+        'target': case.target,
+        'ms': time_side_by_side(functions, device, seconds),
+        'bytes': {name: peak_extra_bytes(run, device) for name, run in functions.items()},
+    }
+
+
+def print_header() -> None:
+    """The table's first lines."""
+    columns = ['logits', 'objects', 'size']
+    columns += [f'{OURS}, ms', f'{THEIRS}, ms', 'time ratio']
+    columns += [f'{OURS}, MB', f'{THEIRS}, MB', 'memory ratio']
+    print('| ' + ' | '.join(columns) + ' |')
+    print('|---' * len(columns) + '|')
+
+
+def print_row(row: dict) -> None:
+    """One case; where there is a target, whether it is reached."""
+    cells = [row['logits'], row['objects'], f'{row["height"]}x{row["width"]}']
+    for unit, scale, target in (('ms', 1, row['target']), ('bytes', 1e6, MEMORY_TARGET)):
+        own, other = row[unit][OURS] / scale, row[unit][THEIRS] / scale
+        cells += [f'{own:.1f}', f'{other:.1f}', f'{own / other:.2f}']
+        if row['target'] is not None:
+            cells[-1] += f' ({"ok" if own <= target * other else "missed"}: {target:g})'
+    print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
+
+
+def plot(report: dict, path: Path) -> None:
+    """Time and memory over the number of objects and over the number of pixels."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), sharey='row')
+    by_objects = [row for row in report['rows'] if row['height'] == 800]
+    by_size = [row for row in report['rows'] if row['objects'] == 30]
+    for (unit, scale, label), line in zip((('ms', 1, 'ms'), ('bytes', 1e6, 'peak MB')), axes):
+        line[0].set_ylabel(label)
+        for axis, rows, megapixels in ((line[0], by_objects, False), (line[1], by_size, True)):
+            for name in (OURS, THEIRS):
+                for logits, style in ((FULL, '-'), (STRIDE_4, '--')):
+                    points = sorted(
+                        (
+                            row['height'] * row['width'] / 1e6 if megapixels else row['objects'],
+                            row[unit][name] / scale,
+                        )
+                        for row in rows
+                        if row['logits'] == logits
+                    )
+                    colour = 'C0' if name == OURS else 'C1'
+                    axis.plot(*zip(*points), f'o{style}', color=colour, label=f'{name}, {logits}')
+            axis.set(xscale='log', yscale='log')
+            axis.grid(alpha=0.3)
+    axes[1, 0].set_xlabel('objects, at 800x1333')
+    axes[1, 1].set_xlabel('megapixels, with 30 objects')
+    axes[0, 0].legend(fontsize='small')
+    figure.suptitle(report['machine']['device'])
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == '__main__':
+    main()

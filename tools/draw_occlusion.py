@@ -1,0 +1,193 @@
+"""Draw how occlusion was handled: who is in front of whom, why, and what came of it.
+
+    python tools/draw_occlusion.py CONFIG CHECKPOINT IMAGE [IMAGE ...] [--out DIR]
+
+Runs a model with ``mmbanet.OcclusionAwareFusionHead`` on image files, or on all images of a folder.
+Writes NAME_occlusion.png for each and prints its overlapping pairs.
+"""
+
+import argparse
+import os.path as osp
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, DictAction
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmbanet.engine.checkpoints import allow_mmengine_checkpoints
+from mmbanet.models.fusion import OcclusionAwareFusionHead, OcclusionGraph
+from mmbanet.visualization import colorize
+from mmbanet.visualization.occlusion import draw_occlusion_graph
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+COLUMNS = ('front', 'behind', 'decided by', 'similarity', 'overlap', 'set aside')
+
+
+def main() -> None:
+    """Parses and checks the arguments, then draws image by image."""
+    args = parse_arguments()
+    for what, path in (('config', args.config), ('checkpoint', args.checkpoint)):
+        if path != 'none' and '://' not in path and not osp.isfile(path):
+            raise FileNotFoundError(f'{what} not found: {osp.abspath(path)}')
+    pictures = picture_paths(args.images, args.out)
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = load_model(cfg, args.checkpoint, args.device)
+    metainfo = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
+    pipeline = image_pipeline(cfg)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path, picture in pictures.items():
+        image = mmcv.imread(path, channel_order='rgb')
+        if image is None:
+            raise ValueError(f'not an image: {path.resolve()}')
+        sample = predict(model, pipeline, path)
+        cv2.imwrite(str(picture), draw(image, sample, metainfo)[..., ::-1])
+        print(f'\n{path} -> {picture}\n{describe(sample, metainfo["classes"])}', flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint file, or a URL; "none" if the parts of the model bring their own',
+    )
+    parser.add_argument('images', nargs='+', type=Path, help='image files, or folders of images')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/occlusion'), metavar='DIR')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
+    )
+    return parser.parse_args()
+
+
+def picture_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
+    """The picture to write for each image file, with folders replaced by the images in them.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or no image in a folder.
+        ValueError: Two images would give the same picture.
+    """
+    files = []
+    for path in images:
+        found = [path]
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not found or not found[0].is_file():
+            what = 'no images in' if path.is_dir() else 'image not found:'
+            raise FileNotFoundError(f'{what} {path.resolve()}')
+        files += found
+    pictures = {file: folder / f'{file.stem}_occlusion.png' for file in files}
+    image_of = {}
+    for file, picture in pictures.items():
+        other = image_of.setdefault(picture, file)
+        if other != file:
+            raise ValueError(f'{other} and {file} would both be drawn as {picture}: call twice')
+    return pictures
+
+
+def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+    """The model of a config, for inference.
+
+    Raises:
+        TypeError: Its fusion head gives no occlusion graph.
+    """
+    model = MODELS.build(cfg.model)
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if not isinstance(head, OcclusionAwareFusionHead):
+        raise TypeError(
+            "the model must have panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'"
+            f', ...), which gives the occlusion graph, got {type(head).__name__}'
+        )
+    if checkpoint != 'none':
+        allow_mmengine_checkpoints()
+        load_checkpoint(model, checkpoint, map_location='cpu')
+    return model.to(device).eval()
+
+
+def image_pipeline(cfg: Config) -> Compose:
+    """The test pipeline without its annotations."""
+    steps = get_test_pipeline_cfg(cfg)
+    return Compose([step for step in steps if not step['type'].endswith('Annotations')])
+
+
+@torch.no_grad()
+def predict(model: nn.Module, pipeline: Compose, path: Path) -> DetDataSample:
+    """The model's predictions for an image file."""
+    data = pipeline(dict(img_path=str(path), img_id=0))
+    batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
+    return model.test_step(batch)[0].cpu()
+
+
+def draw(image: np.ndarray, sample: DetDataSample, metainfo: dict) -> np.ndarray:
+    """The picture (h, w, 3), RGB, of an RGB image and its predictions."""
+    panoptic = sample.pred_panoptic_seg
+    result = None
+    if 'sem_seg' in panoptic:
+        result = colorize(panoptic.sem_seg[0].numpy(), metainfo['palette'])
+    objects = sample.pred_instances[panoptic.detections]
+    return draw_occlusion_graph(
+        image,
+        objects.masks.numpy(),
+        panoptic.occlusion,
+        names=[metainfo['classes'][label] for label in objects.labels],
+        scores=objects.scores.tolist(),
+        result=result,
+    )
+
+
+def describe(sample: DetDataSample, classes: list[str]) -> str:
+    """The overlapping pairs as a table, and what was removed."""
+    graph = sample.pred_panoptic_seg.occlusion
+    objects = sample.pred_instances[sample.pred_panoptic_seg.detections]
+    names = [
+        f'{k} {classes[label]} {score:.2f}'
+        for k, (label, score) in enumerate(zip(objects.labels.tolist(), objects.scores.tolist()))
+    ]
+    lines = [f'{len(names)} objects, {len(graph.pairs)} overlapping pairs']
+    if len(graph.pairs) > 0:
+        rows = [COLUMNS, *(pair_row(graph, place, names) for place in range(len(graph.pairs)))]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines += ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    removed = [name for name, keep in zip(names, graph.keep.tolist()) if not keep]
+    if removed:
+        lines.append(f'removed: {", ".join(removed)}')
+    return '\n'.join(lines)
+
+
+def pair_row(graph: OcclusionGraph, place: int, names: list[str]) -> tuple[str, ...]:
+    """A row of the table: the cells of ``COLUMNS``."""
+    front, behind = graph.pairs[place].tolist()
+    similarities = graph.similarity[place].tolist()
+    if np.isnan(similarities).any():
+        similarity = '-'
+    elif graph.rules[place] == 'smaller':  # the similarity is the negative area
+        similarity = '{:.0f} : {:.0f} pixels'.format(*(-value for value in similarities))
+    else:
+        similarity = '{:.3f} : {:.3f}'.format(*similarities)
+    return (
+        names[front],
+        names[behind],
+        graph.rules[place],
+        similarity,
+        f'{graph.share[place]:.0%}',
+        '' if graph.accepted[place] else 'yes',
+    )
+
+
+if __name__ == '__main__':
+    main()

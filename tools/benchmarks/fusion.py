@@ -183,6 +183,9 @@ def plot(report: dict, path: Path) -> None:
                     colour = 'C0' if name == OURS else 'C1'
                     axis.plot(*zip(*points), f'o{style}', color=colour, label=f'{name}, {logits}')
             axis.set(xscale='log', yscale='log')
+            ticks = [x for x, _ in points]
+            axis.set_xticks(ticks, [f'{x:.2g}' if megapixels else str(x) for x in ticks])
+            axis.minorticks_off()
             axis.grid(alpha=0.3)
     axes[1, 0].set_xlabel('objects, at 800x1333')
     axes[1, 1].set_xlabel('megapixels, with 30 objects')

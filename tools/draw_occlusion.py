@@ -3,7 +3,7 @@
     python tools/draw_occlusion.py CONFIG CHECKPOINT IMAGE [IMAGE ...] [--out DIR]
 
 Runs a model with ``mmbanet.OcclusionAwareFusionHead`` on image files, or on all images of a folder.
-Writes NAME_occlusion.png for each and prints its overlapping pairs.
+Writes NAME_occlusion.png for each and prints its objects and their overlapping pairs.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import os.path as osp
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -23,11 +22,10 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmbanet.engine.checkpoints import allow_mmengine_checkpoints
-from mmbanet.models.fusion import OcclusionAwareFusionHead, OcclusionGraph
-from mmbanet.visualization import colorize, draw_occlusion_graph
+from mmbanet.models.fusion import OcclusionAwareFusionHead
+from mmbanet.visualization import colorize, describe_object, describe_pair, draw_occlusion_graph
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-COLUMNS = ('front', 'behind', 'decided by', 'similarity', 'overlap', 'set aside')
 
 
 def main() -> None:
@@ -47,11 +45,11 @@ def main() -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     for path, picture in pictures.items():
-        image = mmcv.imread(path, channel_order='rgb')
+        image = cv2.imread(str(path))
         if image is None:
             raise ValueError(f'not an image: {path.resolve()}')
         sample = predict(model, pipeline, path)
-        cv2.imwrite(str(picture), draw(image, sample, metainfo)[..., ::-1])
+        cv2.imwrite(str(picture), draw(image[..., ::-1], sample, metainfo)[..., ::-1])
         print(f'\n{path} -> {picture}\n{describe(sample, metainfo["classes"])}', flush=True)
 
 
@@ -150,42 +148,15 @@ def draw(image: np.ndarray, sample: DetDataSample, metainfo: dict) -> np.ndarray
 
 
 def describe(sample: DetDataSample, classes: list[str]) -> str:
-    """The overlapping pairs as a table, and what was removed."""
+    """The objects and their overlapping pairs, a line for each, in the picture's words."""
     graph = sample.pred_panoptic_seg.occlusion
     objects = sample.pred_instances[sample.pred_panoptic_seg.detections]
-    names = [
-        f'{k} {classes[label]} {score:.2f}'
-        for k, (label, score) in enumerate(zip(objects.labels.tolist(), objects.scores.tolist()))
-    ]
-    lines = [f'{len(names)} objects, {len(graph.pairs)} overlapping pairs']
-    if len(graph.pairs) > 0:
-        rows = [COLUMNS, *(pair_row(graph, place, names) for place in range(len(graph.pairs)))]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines += ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    removed = [name for name, keep in zip(names, graph.keep.tolist()) if not keep]
-    if removed:
-        lines.append(f'removed: {", ".join(removed)}')
+    lines = [f'{len(objects)} objects, in descending score']
+    for k, (label, score) in enumerate(zip(objects.labels.tolist(), objects.scores.tolist())):
+        lines.append('  ' + describe_object(graph, k, classes[label], score))
+    lines.append(f'{len(graph.pairs)} overlapping pairs, front > behind')
+    lines += ['  ' + describe_pair(graph, place) for place in range(len(graph.pairs))]
     return '\n'.join(lines)
-
-
-def pair_row(graph: OcclusionGraph, place: int, names: list[str]) -> tuple[str, ...]:
-    """A row of the table: the cells of ``COLUMNS``."""
-    front, behind = graph.pairs[place].tolist()
-    similarities = graph.similarity[place].tolist()
-    if np.isnan(similarities).any():
-        similarity = '-'
-    elif graph.rules[place] == 'smaller':  # the similarity is the negative area
-        similarity = '{:.0f} : {:.0f} pixels'.format(*(-value for value in similarities))
-    else:
-        similarity = '{:.3f} : {:.3f}'.format(*similarities)
-    return (
-        names[front],
-        names[behind],
-        graph.rules[place],
-        similarity,
-        f'{graph.share[place]:.0%}',
-        '' if graph.accepted[place] else 'yes',
-    )
 
 
 if __name__ == '__main__':

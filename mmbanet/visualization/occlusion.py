@@ -55,8 +55,10 @@ def draw_occlusion_graph(
     Returns:
         np.ndarray: (h, width, 3) uint8 RGB.
     """
-    objects = _describe_objects(graph, names, scores)
-    pairs = _describe_pairs(graph)
+    objects = [
+        describe_object(graph, k, name, score) for k, (name, score) in enumerate(zip(names, scores))
+    ]
+    pairs = [(describe_pair(graph, p), pair_kind(graph, p)) for p in range(len(graph.pairs))]
     pictures = [image] if result is None else [image, result]
     columns = [*[1.0] * len(pictures), 0.75]
     aspect = image.shape[0] / image.shape[1]
@@ -92,8 +94,14 @@ def pair_kind(graph: OcclusionGraph, place: int) -> str:
     return rule if rule in KINDS else 'compared'
 
 
+def describe_object(graph: OcclusionGraph, k: int, name: str, score: float) -> str:
+    """One line of text, such as ``2  person 0.87 (removed)``."""
+    fate = '' if graph.keep[k] else ' (removed)' if graph.areas[k] > 0 else ' (empty)'
+    return f'{k}  {name} {score:.2f}{fate}'
+
+
 def describe_pair(graph: OcclusionGraph, place: int) -> str:
-    """One line of text, such as ``2 > 0  appearance 0.98 > 0.91, overlap 100%``."""
+    """One line of text, such as ``2 > 0  appearance 0.980 : 0.910, overlap 100%``."""
     front, behind = graph.pairs[place].tolist()
     text = f'{front} > {behind}  {graph.rules[place]}'
     similarity = graph.similarity[place]
@@ -103,21 +111,6 @@ def describe_pair(graph: OcclusionGraph, place: int) -> str:
         text += ' {:.3f} : {:.3f}'.format(*similarity.tolist())
     text += f', overlap {graph.share[place]:.0%}'
     return text if graph.accepted[place] else text + ', set aside'
-
-
-def _describe_objects(
-    graph: OcclusionGraph, names: Sequence[str], scores: Sequence[float]
-) -> list[str]:
-    lines = []
-    for k, (name, score) in enumerate(zip(names, scores)):
-        fate = '' if graph.keep[k] else ' (removed)' if graph.areas[k] > 0 else ' (empty)'
-        lines.append(f'{k}  {name} {score:.2f}{fate}')
-    return lines
-
-
-def _describe_pairs(graph: OcclusionGraph) -> list[tuple[str, str]]:
-    """(text, kind) of every pair."""
-    return [(describe_pair(graph, p), pair_kind(graph, p)) for p in range(len(graph.pairs))]
 
 
 def _color(graph: OcclusionGraph, k: int) -> tuple | str:

@@ -70,13 +70,14 @@ def main() -> None:
 def compare(cfg: Config) -> dict[str, dict[str, float]]:
     """Metrics of each rule, on the predictions of one run over the test set."""
     runner = Runner.from_cfg(cfg)
-    runner.load_or_resume()
     model = runner.model.eval()
-    if not isinstance(model.panoptic_fusion_head, OcclusionAwareFusionHead):
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if not isinstance(head, OcclusionAwareFusionHead):
         raise TypeError(
-            'the model must have an mmbanet.OcclusionAwareFusionHead, got '
-            f'{type(model.panoptic_fusion_head).__name__}'
+            "the model must have panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'"
+            f', ...), got {type(head).__name__}'
         )
+    runner.load_or_resume()
     heads = {name: build_head(cfg, rule) for name, rule in RULES.items()}
     loader = runner.build_dataloader(cfg.test_dataloader)
     evaluators = {name: Evaluator(cfg.test_evaluator) for name in RULES}

@@ -73,7 +73,7 @@ def checkpoint(small_cfg, tmp_path):
 
 @pytest.fixture
 def truth(scenes):
-    """By image id: labels (G,), full masks (G, H, W) of the things from front to back, label map."""
+    """By image id: labels (G,), whole masks (G, H, W) of things from front to back, label map."""
     folder = scenes / 'annotations'
     content = json.loads((folder / 'panoptic_val.json').read_text())
     labels = {category['id']: i for i, category in enumerate(content['categories'])}

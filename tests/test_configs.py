@@ -3,24 +3,103 @@
 import re
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 
-from .conftest import CONFIGS, ROOT
+from mmbanet.models import S2IRoIExtractor
 
-# Those of other models: test_models/test_model_families.py.
-ALL = sorted((CONFIGS / 'banet').glob('*.py'))
+from .conftest import CONFIGS, ROOT, make_sample
+
+# Those of other models: test_models/test_model_families.py; the oracles: test_models/test_oracles.
+ALL = sorted(path for folder in ('banet', 'ablation') for path in (CONFIGS / folder).glob('*.py'))
+# Tables 2 and 6: with I2S, OCM, S2I, DFM; overlap rule; lambda_s, lambda_i of section 4.3.
+ROWS = {
+    'ablation/banet_{}_baseline_{}': (False, False, False, False, 'score', 0.5, None),
+    'ablation/banet_{}_sim_{}': (True, False, False, False, 'score', 0.2, 0.3),
+    'ablation/banet_{}_sim_roi_upsample_{}': (True, False, False, False, 'score', 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_{}': (True, True, False, False, 'score', 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_s2i_{}': (True, True, True, False, 'score', 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_s2i_dfm_{}': (True, True, True, True, 'score', 0.1, 0.2),
+    'banet/banet_{}_{}': (True, True, True, False, 'appearance', 0.2, 0.3),
+    'banet/banet_{}_dfm_{}': (True, True, True, True, 'appearance', 0.1, 0.2),
+}
+SIZES = [('r50_fpn', '1x_coco'), ('r18_fpn', 'scenes')]
+
+
+def build(cfg: Config):
+    """The model, without downloads."""
+    cfg.model.backbone.init_cfg = None
+    return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
-def test_model_builds(path):
+def test_trains_one_step(path):
     cfg = Config.fromfile(path)
-    cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    assert type(model).__name__ == 'BANet'
-    for split in ('train', 'val', 'test'):
-        assert f'{split}_dataloader' in cfg
-        assert f'{split}_cfg' in cfg
+    cfg.merge_from_dict(
+        {
+            'model.train_cfg.rpn_proposal.max_per_img': 50,
+            'model.train_cfg.rcnn.sampler.num': 16,
+            'model.roi_head.bbox_head.fc_out_channels': 32,
+        }
+    )
+    if path.stem.endswith(('coco', 'dev')):  # a narrow backbone
+        cfg.model.backbone.merge(dict(base_channels=8, stem_channels=8))
+        cfg.model.neck.in_channels = [32, 64, 128, 256]
+    model = build(cfg).train()
+    things, classes = cfg.num_things_classes, cfg.num_things_classes + cfg.num_stuff_classes
+    sample = make_sample(96, 96, num_things_classes=things, num_classes=classes)
+    batch = dict(inputs=[torch.randint(0, 256, (3, 96, 96)).byte()], data_samples=[sample])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    losses = model.train_step(batch, OptimWrapper(optimizer))
+    assert set(losses) >= {'loss', 'loss_seg', 'loss_mask', 'loss_bbox', 'loss_rpn_bbox'}
+    assert ('loss_i2s' in losses) == model.with_i2s
+    assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
+    changed = {name for name, value in model.named_parameters() if (value != before[name]).any()}
+    heads = {name.split('.')[0] for name in changed}
+    expected = {'backbone', 'neck', 'rpn_head', 'roi_head', 'semantic_head'}
+    assert heads == expected | ({'i2s_head'} if model.with_i2s else set())
+
+
+@pytest.mark.parametrize('size', SIZES, ids=lambda size: size[1])
+@pytest.mark.parametrize(('name', 'parts'), ROWS.items(), ids=lambda x: x if str(x) == x else '')
+def test_rows_of_the_tables_have_the_parts_that_they_name(name, parts, size):
+    cfg = Config.fromfile(CONFIGS / f'{name.format(*size)}.py')
+    model = build(cfg)
+    assert parts == (
+        model.with_i2s,
+        model.with_i2s and model.i2s_head.ocm is not None,
+        model.with_s2i,
+        'conv_cfg' in cfg.model.semantic_head,
+        model.panoptic_fusion_head.overlap_rule,
+        cfg.model.semantic_head.loss_seg.loss_weight,
+        cfg.model.i2s_head.get('loss_i2s', dict(loss_weight=0.3))['loss_weight']
+        if model.with_i2s
+        else None,
+    )
+    if model.with_i2s:
+        upsample = 'upsample' in name
+        assert type(model.i2s_head.inlay).__name__ == ('RoIUpsample' if upsample else 'RoIInlay')
+    extractors = model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor
+    assert all(isinstance(part, S2IRoIExtractor) == model.with_s2i for part in extractors)
+    full = Config.fromfile(CONFIGS / 'banet' / f'banet_{"_".join(size)}.py')
+    for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert cfg[key] == full[key], key
+
+
+def test_largest_model():
+    """Section 4.3: DCN-101, 3x schedule in proportion to 1x, multi-scale."""
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_dcn101_fpn_dfm_3x_coco.py')
+    assert cfg.train_cfg.max_iters == 270000
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.end, steps.end, steps.milestones) == (500, 270000, [210000, 250000])
+    (resize,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'Resize' in step.type)
+    assert resize.scales == [(1333, side) for side in (640, 672, 704, 736, 768, 800)]
+    backbone = build(cfg).backbone
+    assert type(backbone.layer4[0].conv2).__name__ == 'DeformConv2dPack'
+    assert [len(getattr(backbone, f'layer{i}')) for i in (1, 2, 3, 4)] == [3, 4, 23, 3]
 
 
 def test_paper_settings():

@@ -9,8 +9,10 @@ from torch import nn
 
 from mmbanet.registry import HOOKS
 
-# Of BANet and mmdet's two-stage and one-stage models, and within InstanceSemanticFusion.
-_THING_HEADS = r'(instance_model\.)?(roi_head\.)?(bbox|mask)_head(\.\d+)?'
+# Of BANet and mmdet's two-stage and one-stage models, alone and within InstanceSemanticFusion and
+# OracleModel.
+_THING_HEADS = r'((instance_)?model\.)?(roi_head\.)?(bbox|mask)_head(\.\d+)?'
+_I2S_HEAD = r'(model\.)?i2s_head'
 
 
 @HOOKS.register_module()
@@ -53,7 +55,7 @@ def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> Non
         expected = {}
         if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
             expected = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
-        elif name == 'i2s_head':
+        elif re.fullmatch(_I2S_HEAD, name):
             expected = dict(num_classes=num_things + num_stuff)
         elif re.fullmatch(_THING_HEADS, name) and hasattr(module, 'num_classes'):
             expected = dict(num_classes=num_things)

@@ -7,6 +7,7 @@ from .detectors import BANet, InstanceSemanticFusion
 from .fusion import OcclusionAwareFusionHead, resolve_occlusion
 from .i2s_head import I2SHead
 from .instance_feature_mask_head import InstanceFeatureMaskHead
+from .oracles import OracleModel
 from .s2i_roi_extractor import S2IRoIExtractor
 from .semantic_feature_head import SemanticFeatureHead
 from .semantic_models import SemanticModel, SemanticPredictionFolder, SemanticSegmentor
@@ -21,6 +22,7 @@ __all__ = [
     'InstanceFeatureMaskHead',
     'InstanceSemanticFusion',
     'OcclusionAwareFusionHead',
+    'OracleModel',
     'RoIInlay',
     'RoIUpsample',
     'S2IRoIExtractor',

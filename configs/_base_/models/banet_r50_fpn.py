@@ -57,6 +57,7 @@ model = dict(
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=strides,
+            finest_scale=56,
         ),
         bbox_head=dict(
             type='Shared2FCBBoxHead',
@@ -80,6 +81,7 @@ model = dict(
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=strides,
+            finest_scale=56,
         ),
         mask_head=dict(
             type='mmbanet.InstanceFeatureMaskHead',

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmbanet.registry import MODELS
 
-from .checks import check_claims, check_image
+from .checks import check_claims, check_image, check_preference
 from .graph import OcclusionGraph
 from .heuristic import resolve_regions_by_score
 from .occlusion import empty_graph, resolve_regions
@@ -88,6 +88,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         mask_results_list: list[InstanceData],
         seg_preds_list: list[Tensor],
         images: list[Tensor] | None = None,
+        preferences: list[Tensor] | None = None,
     ) -> list[PixelData]:
         """Panoptic maps of a batch. The inputs are not modified.
 
@@ -99,6 +100,9 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
                 (H, W).
             images (list[Tensor], optional): RGB (3, H, W) in 0..255 per image. Needed by
                 ``overlap_rule='appearance'`` only.
+            preferences (list[Tensor], optional): Per image (N, N) int8, who of any two instances is
+                in front where that is known, see :func:`resolve_occlusion`. Not with
+                ``overlap_rule='score'``, which knows no pairs.
 
         Returns:
             list[PixelData]: Per image
@@ -128,26 +132,42 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
                 'mask_results_list, seg_preds_list and images must have the same length, '
                 f'got {lengths}'
             )
+        if preferences is None:
+            preferences = [None] * len(images)
+        elif self.overlap_rule == 'score':
+            raise ValueError("preferences must be None with overlap_rule='score', got a list")
+        elif len(preferences) != len(images):
+            raise ValueError(
+                f'preferences must have the length of images, {len(images)}, got {len(preferences)}'
+            )
         return [
             self._predict_single(*inputs)
-            for inputs in zip(mask_results_list, seg_preds_list, images)
+            for inputs in zip(mask_results_list, seg_preds_list, images, preferences)
         ]
 
     @torch.no_grad()
     def _predict_single(
-        self, instances: InstanceData, prediction: Tensor, image: Tensor | None
+        self,
+        instances: InstanceData,
+        prediction: Tensor,
+        image: Tensor | None,
+        preference: Tensor | None,
     ) -> PixelData:
         cfg = self.test_cfg
         _check_instances(instances)
         size = instances.masks.shape[1:]
         if image is not None:
             check_image(image, size)
+        if preference is not None:
+            check_preference(preference, len(instances))
         classes = self.num_things_classes, self.num_stuff_classes
         semantics = semantic_labels(prediction, size, *classes, self.semantic_layout)
 
         chosen = select_detections(instances, cfg['score_thr'], cfg['nms'])
         scores = instances.scores[chosen]
-        owner, graph = self._resolve(instances.masks, chosen, scores, image)
+        if preference is not None:
+            preference = preference[chosen[:, None], chosen]
+        owner, graph = self._resolve(instances.masks, chosen, scores, image, preference)
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
         )
@@ -171,7 +191,12 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         return result
 
     def _resolve(
-        self, masks: Tensor, chosen: Tensor, scores: Tensor, image: Tensor | None
+        self,
+        masks: Tensor,
+        chosen: Tensor,
+        scores: Tensor,
+        image: Tensor | None,
+        preference: Tensor | None,
     ) -> tuple[Tensor, OcclusionGraph]:
         """``owner`` (H, W) int32 of the chosen masks, and how it came about."""
         if len(chosen) == 0 or masks.numel() == 0:
@@ -187,6 +212,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
                 image,
                 cfg['occlusion_thr'],
                 cfg['removal_thr'],
+                preference,
                 appearance=self.appearance,
             )
         return owners.int().index_select(0, regions.index.flatten()).view(masks.shape[1:]), graph

@@ -1,0 +1,19 @@
+# Table 2: SIM and OCM (PQ 40.0), with mmdet's RoI extractors.
+_base_ = 'banet_r50_fpn_sim_ocm_s2i_1x_coco.py'
+
+box_extractor = _base_.model.roi_head.bbox_roi_extractor
+mask_extractor = _base_.model.roi_head.mask_roi_extractor
+pyramid = dict(
+    _delete_=True,
+    type='SingleRoIExtractor',
+    out_channels=box_extractor.out_channels,
+    featmap_strides=box_extractor.featmap_strides,
+    finest_scale=box_extractor.finest_scale,
+)
+model = dict(
+    roi_head=dict(
+        bbox_roi_extractor=dict(pyramid, roi_layer=box_extractor.roi_layer),
+        mask_roi_extractor=dict(pyramid, roi_layer=mask_extractor.roi_layer),
+    ),
+)
+del box_extractor, mask_extractor, pyramid

@@ -47,6 +47,8 @@ def first_label(
         'stuff_and_things': num_stuff_classes + 1,
         'all': num_things_classes + num_stuff_classes,
     }
+    if layout not in ('auto', *expected):
+        raise ValueError(f"layout must be 'auto' or one of {tuple(expected)}, got {layout!r}")
     accepted = expected if layout == 'auto' else {layout: expected[layout]}
     found = [name for name, channels in accepted.items() if channels == num_channels]
     if not found:

@@ -24,7 +24,15 @@ def rgb_images(
 
     Returns:
         N tensors (3, h, w), RGB in 0..255.
+
+    Raises:
+        TypeError: The data preprocessor is of another kind.
     """
+    if not isinstance(data_preprocessor, ImgDataPreprocessor):
+        raise TypeError(
+            'data_preprocessor must be an ImgDataPreprocessor, such as DetDataPreprocessor, which '
+            f'tells how images were normalised, got {type(data_preprocessor).__name__}'
+        )
     images = batch_inputs.float()
     if data_preprocessor._enable_normalize:
         images = images * data_preprocessor.std + data_preprocessor.mean

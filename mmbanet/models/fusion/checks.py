@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -28,10 +30,25 @@ def check_not_nan(scores: Tensor) -> None:
         raise ValueError(f'scores must not be NaN, got {int(scores.isnan().sum())} NaN values')
 
 
+def check_labels(labels: Tensor, num_objects: int, num_things_classes: int) -> None:
+    """Classes (K,) of things: integers in 0..T-1."""
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f'labels must be an integer tensor, got {_kind(labels)}')
+    if tuple(labels.shape) != (num_objects,):
+        raise ValueError(f'labels must have the shape ({num_objects},), got {tuple(labels.shape)}')
+    if num_objects > 0:
+        low, high = (bound.item() for bound in torch.aminmax(labels))
+        if low < 0 or high >= num_things_classes:
+            raise ValueError(
+                f'labels must be classes of things, 0..{num_things_classes - 1} with '
+                f'num_things_classes={num_things_classes}, got {low}..{high}'
+            )
+
+
 def check_image(image: Tensor, size: tuple[int, int]) -> None:
     """RGB (3, H, W) in 0..255 of the masks' size (H, W)."""
-    if not isinstance(image, Tensor):
-        raise TypeError(f'image must be a tensor (3, H, W), got {_kind(image)}')
+    if not isinstance(image, Tensor) or image.dtype == torch.bool or image.is_complex():
+        raise TypeError(f'image must be a tensor (3, H, W) of numbers, got {_kind(image)}')
     expected = (3, *size)
     if tuple(image.shape) != expected:
         channels_last = '; permute(2, 0, 1) it' if tuple(image.shape) == (*size, 3) else ''
@@ -73,7 +90,7 @@ def check_preference(preference: Tensor, num_objects: int) -> None:
 
 def check_threshold(name: str, value: float) -> None:
     """A share of an area."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f'{name} must be a number in 0..1, got {value!r}')
     if not 0 <= value <= 1:
         raise ValueError(f'{name} must be in 0..1, got {value}')

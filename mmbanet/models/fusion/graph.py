@@ -124,6 +124,6 @@ def order_objects(pairs: Tensor, num_objects: int) -> tuple[Tensor, Tensor]:
         if reach[behind, front]:
             accepted[place] = False
         elif not reach[front, behind]:
-            reach[reach[:, front]] |= reach[behind]
+            reach[reach[:, front] & ~reach[:, behind]] |= reach[behind]
     np.fill_diagonal(reach, False)
     return torch.from_numpy(reach), accepted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 
 import torch
 from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
@@ -13,7 +14,14 @@ from torch import Tensor
 
 from mmbanet.registry import MODELS
 
-from .checks import check_claims, check_image, check_preference
+from .appearance import AppearanceModel
+from .checks import (
+    check_claims,
+    check_image,
+    check_labels,
+    check_preference,
+    check_threshold,
+)
 from .graph import OcclusionGraph
 from .heuristic import resolve_regions_by_score
 from .occlusion import empty_graph, resolve_regions
@@ -72,6 +80,10 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             _check_settings(test_cfg)
         self.overlap_rule = overlap_rule
         self.appearance = MODELS.build(appearance or dict(type='mmbanet.MeanColor'))
+        if not isinstance(self.appearance, AppearanceModel):
+            raise TypeError(
+                f'appearance must be an AppearanceModel, got {type(self.appearance).__name__}'
+            )
         self.semantic_layout = semantic_layout
 
     @property
@@ -154,7 +166,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         preference: Tensor | None,
     ) -> PixelData:
         cfg = self.test_cfg
-        _check_instances(instances)
+        _check_instances(instances, self.num_things_classes)
         size = instances.masks.shape[1:]
         if image is not None:
             check_image(image, size)
@@ -166,7 +178,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         chosen = select_detections(instances, cfg['score_thr'], cfg['nms'])
         scores = instances.scores[chosen]
         if preference is not None:
-            preference = preference[chosen[:, None], chosen]
+            preference = preference.to(chosen.device)[chosen[:, None], chosen]
         owner, graph = self._resolve(instances.masks, chosen, scores, image, preference)
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
@@ -231,12 +243,22 @@ def _check_settings(test_cfg: dict) -> None:
             f"test_cfg (the model's test_cfg.panoptic) must have exactly {', '.join(SETTINGS)}; "
             f'missing: {", ".join(missing) or "none"}; unknown: {", ".join(unknown) or "none"}'
         )
+    for name in ('occlusion_thr', 'removal_thr'):
+        check_threshold(f'test_cfg.{name}', test_cfg[name])
+    score, nms, area = (test_cfg[name] for name in ('score_thr', 'nms', 'stuff_area_limit'))
+    if isinstance(score, bool) or not isinstance(score, Real):
+        raise TypeError(f'test_cfg.score_thr must be a number, got {score!r}')
+    if nms is not None and not isinstance(nms, dict):
+        raise TypeError(f'test_cfg.nms must be a dict or None, got {nms!r}')
+    if isinstance(area, bool) or not isinstance(area, Real) or not area >= 0:
+        raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
 
 
-def _check_instances(instances: InstanceData) -> None:
+def _check_instances(instances: InstanceData, num_things_classes: int) -> None:
     missing = [name for name in FIELDS if name not in instances]
     if missing:
         raise ValueError(
             f'mask_results must have the fields {", ".join(FIELDS)}, missing: {", ".join(missing)}'
         )
     check_claims(instances.masks, instances.scores)
+    check_labels(instances.labels, len(instances), num_things_classes)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Fixed-point places of a sum over pixels: see :func:`region_sums`.
 FRACTION_BITS = 28
+# Pixels of a region: their sums of values up to 512 fit 63 bits.
+MAX_REGION = 2 ** (63 - FRACTION_BITS - 9) - 1
 # Pixels whose features are in memory at once: few for a CPU's cache, many for few kernel launches.
 PIXEL_BLOCK = {'cpu': 1 << 15, 'cuda': 1 << 20}
 # Elements of (regions, objects) matrices that are float64 at once.
@@ -49,43 +51,43 @@ class ClaimRegions(NamedTuple):
 
 
 def partition_by_claims(masks: Tensor, objects: Tensor | None = None) -> ClaimRegions:
-    """Cuts the image into regions, object by object: each splits the regions that it touches.
+    """Cuts the image into regions, object by object: each splits the regions that it takes part of.
 
     Args:
-        masks (Tensor): (N, H, W) bool.
+        masks (Tensor): (N, H, W) bool, of one pixel at least.
         objects (Tensor, optional): (K,) int64, the masks that take part, in their order. All of
             them, K = N, if not given. Spares a copy of the masks.
     """
     objects = range(len(masks)) if objects is None else objects.tolist()
     height, width = masks.shape[1:]
     index = torch.zeros(height * width, dtype=torch.int32, device=masks.device)
-    num_regions, splits = 1, []
+    size = torch.tensor([height * width], device=masks.device)
+    whole, split = [], []
     for mask, (top, bottom) in zip((masks[k] for k in objects), _row_ranges(masks, objects)):
         # A search through the mask's own rows only: for small objects it is most of the work.
         pixels = mask[top:bottom].reshape(-1).nonzero().squeeze(1) + top * width
         old = index[pixels]
-        split = torch.bincount(old, minlength=num_regions).nonzero().squeeze(1)
-        renamed = index.new_zeros(num_regions)
-        new = torch.arange(num_regions, num_regions + len(split), device=index.device)
-        renamed[split] = new.to(renamed.dtype)
+        taken = torch.bincount(old, minlength=len(size))
+        touched = taken.nonzero().squeeze(1)
+        is_part = taken[touched] < size[touched]
+        part = touched[is_part]
+        renamed = torch.arange(len(size), dtype=index.dtype, device=index.device)
+        renamed[part] = torch.arange(len(part), dtype=index.dtype, device=index.device) + len(size)
         index[pixels] = renamed.index_select(0, old)
-        num_regions += len(split)
-        splits.append(split)
+        size[part] -= taken[part]
+        size = torch.cat([size, taken[part]])
+        whole.append(touched[~is_part])
+        split.append(part)
 
-    members = torch.zeros((num_regions, len(splits)), dtype=torch.bool, device=masks.device)
+    members = torch.zeros((len(size), len(split)), dtype=torch.bool, device=masks.device)
     start = 1
-    for k, split in enumerate(splits):
-        rows = slice(start, start + len(split))
-        members[rows] = members[split]
-        members[rows, k] = True
-        start = rows.stop
-
-    # A region that an object took whole is left without pixels: drop it.
-    size = torch.bincount(index, minlength=num_regions)
-    filled = size > 0
-    new_index = (filled.cumsum(0) - 1).to(index.dtype)
-    index = new_index.index_select(0, index).view(height, width)
-    return ClaimRegions(index, members[filled], size[filled])
+    for k, part in enumerate(split):
+        new = slice(start, start + len(part))
+        members[new] = members[part]
+        members[new, k] = True
+        members[whole[k], k] = True
+        start = new.stop
+    return ClaimRegions(index.view(height, width), members, size)
 
 
 def pair_sums(members: Tensor, values: Callable[[slice], Tensor]) -> Tensor:
@@ -113,7 +115,7 @@ def region_sums(
     """Sums of the pixels' features over each region, in any order with the same result.
 
     Floating-point sums depend on their order, which differs between devices and numbers of
-    threads. These are sums of integers: multiples of ``2 ** -28``.
+    threads. These are sums of integers: multiples of ``2 ** -28``, of 2 ** 26 pixels at most.
 
     Args:
         image (Tensor): (3, H, W).
@@ -124,7 +126,14 @@ def region_sums(
 
     Returns:
         Tensor: (R, F) float64.
+
+    Raises:
+        ValueError: A sum could overflow: a region has more pixels.
     """
+    if regions.size.max() > MAX_REGION:
+        raise ValueError(
+            f'an image may have {MAX_REGION} pixels of the same claims, got {regions.size.max()}'
+        )
     index, colours = regions.index.flatten(), image.flatten(1)
     step = PIXEL_BLOCK.get(index.device.type, PIXEL_BLOCK['cuda'])
     sums = None

@@ -35,6 +35,11 @@ def select_detections(instances: InstanceData, score_thr: float, nms: dict | Non
         candidates = scores[chosen]
         one_class = torch.zeros_like(chosen)
         boxes = instances.bboxes[chosen]
-        _, kept = batched_nms(boxes, candidates, one_class, dict(nms), class_agnostic=True)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f'bboxes must have the shape (N, 4), got {tuple(boxes.shape)}')
+        # mmcv's operator is for float32 only.
+        _, kept = batched_nms(
+            boxes.float(), candidates.float(), one_class, dict(nms), class_agnostic=True
+        )
         chosen = chosen[kept.sort().values]
     return chosen

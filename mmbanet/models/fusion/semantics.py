@@ -33,6 +33,9 @@ def semantic_labels(
         Tensor: (H, W) int32.
     """
     num_classes = num_things_classes + num_stuff_classes
+    if not isinstance(prediction, Tensor) or prediction.dtype == torch.bool:
+        kind = getattr(prediction, 'dtype', type(prediction).__name__)
+        raise TypeError(f'the semantic prediction must be a tensor of numbers, got {kind}')
     if not prediction.is_floating_point():
         return _checked_labels(prediction, size, num_classes)
 
@@ -40,6 +43,8 @@ def semantic_labels(
         raise ValueError(
             f'semantic logits must have shape (C, h, w), got {tuple(prediction.shape)}'
         )
+    if 0 in size:
+        return prediction.new_zeros(tuple(size), dtype=torch.int32)
     offset = first_label(len(prediction), num_things_classes, num_stuff_classes, layout)
     rows, cols = (
         None if old == new else bilinear_matrix(old, new, device=prediction.device)

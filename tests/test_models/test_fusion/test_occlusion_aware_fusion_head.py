@@ -228,11 +228,54 @@ def test_is_built_from_a_config_and_has_no_loss():
         (dict(num_things_classes=1), "semantic_layout must be 'all' or 'stuff_and_things'"),
         (dict(test_cfg=dict(mask_overlap=0.5)), 'missing: score_thr.*unknown: mask_overlap'),
         (dict(test_cfg=settings(max_num=3)), 'missing: none; unknown: max_num'),
+        (dict(test_cfg=settings(occlusion_thr=20)), r'occlusion_thr must be in 0\.\.1, got 20'),
+        (dict(test_cfg=settings(removal_thr=-1)), r'removal_thr must be in 0\.\.1, got -1'),
+        (dict(test_cfg=settings(removal_thr='0.5')), "removal_thr must be a number.*got '0.5'"),
+        (dict(test_cfg=settings(score_thr='0.6')), "score_thr must be a number, got '0.6'"),
+        (dict(test_cfg=settings(nms=0.5)), 'nms must be a dict or None, got 0.5'),
+        (dict(test_cfg=settings(stuff_area_limit=-1)), 'must be a number of pixels, got -1'),
+        (
+            dict(appearance=dict(type='mmdet.ResNet', depth=18)),
+            'appearance must be an AppearanceModel, got ResNet',
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         OcclusionAwareFusionHead(**changes)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'message'),
+    [
+        ([-1, 0], r'0\.\.3 with num_things_classes=4, got -1\.\.0'),
+        ([0, 4], r'0\.\.3 with num_things_classes=4, got 0\.\.4'),
+        ([0.0, 1.0], 'labels must be an integer tensor, got torch.float32 tensor'),
+        ([[0], [1]], r'labels must have the shape \(2,\), got \(2, 1\)'),
+    ],
+)
+def test_labels_that_are_no_things_are_refused(labels, message):
+    instances, logits, image = tie_on_person()
+    instances.labels = torch.tensor(labels)
+    with pytest.raises((TypeError, ValueError), match=message):
+        make_head().predict([instances], [logits], [image])
+
+
+def test_semantic_predictions_that_are_no_numbers_are_refused():
+    instances, logits, image = tie_on_person()
+    for prediction in (logits.numpy(), logits > 0, None):
+        with pytest.raises(TypeError, match='semantic prediction must be a tensor of numbers'):
+            make_head().predict([instances], [prediction], [image])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_boxes_and_scores_of_any_precision(dtype):
+    instances, logits, image = tie_on_person()
+    head = make_head(nms=dict(type='nms', iou_threshold=0.5))
+    (expected,) = head.predict([instances], [logits], [image])
+    instances.bboxes, instances.scores = instances.bboxes.to(dtype), instances.scores.to(dtype)
+    (result,) = head.predict([instances], [logits], [image])
+    assert torch.equal(result.sem_seg, expected.sem_seg)
 
 
 def test_bad_inputs_are_refused():

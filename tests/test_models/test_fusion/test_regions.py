@@ -1,0 +1,36 @@
+"""The partition of an image by who claims its pixels."""
+
+import pytest
+import torch
+
+from mmbanet.models.fusion.regions import ClaimRegions, partition_by_claims, region_sums
+
+
+@pytest.mark.parametrize('seed', range(30))
+def test_regions_are_the_sets_of_pixels_with_the_same_claims(seed):
+    generator = torch.Generator().manual_seed(seed)
+    count, density = 1 + seed % 7, torch.rand(1, generator=generator)
+    masks = torch.rand(count, 6, 7, generator=generator) < density
+    if seed % 3 == 0:
+        masks[-1] = masks[0]  # takes regions whole
+    if seed % 5 == 0:
+        masks[0] = True
+    rows, index, sizes = masks.flatten(1).T.unique(dim=0, return_inverse=True, return_counts=True)
+
+    regions = partition_by_claims(masks)
+    assert len(regions.size) == len(rows)  # none is empty, no two are the same
+    assert torch.equal(regions.members[regions.index.flatten()], rows[index])
+    assert torch.equal(regions.size[regions.index.flatten()], sizes[index])
+    assert regions.index.dtype == torch.int32
+
+    chosen = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    some = partition_by_claims(masks, chosen)
+    expected = partition_by_claims(masks[chosen])
+    assert all(torch.equal(*pair) for pair in zip(some, expected))
+
+
+def test_too_large_regions_are_refused_before_their_sums_overflow():
+    size = torch.tensor([2**26])
+    regions = ClaimRegions(torch.zeros(1, 1).int(), torch.ones(1, 1).bool(), size)
+    with pytest.raises(ValueError, match='67108863 pixels of the same claims, got 67108864'):
+        region_sums(torch.zeros(3, 1, 1), regions, lambda colours: colours)

@@ -1,0 +1,144 @@
+"""AP of instance masks on panoptic data, in the same run as panoptic quality."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mmbanet.registry import METRICS
+
+from .instance_annotations import InstanceAnnotations, ThingAnnotations
+
+
+@METRICS.register_module()
+class PanopticInstanceMetric(BaseMetric):
+    """COCO's AP of the instance masks in ``pred_instances``, by pycocotools.
+
+    mmdet's ``CocoMetric`` needs COCO's instance annotations; here the things of panoptic
+    annotations do as well. Of every image the masks are kept, run-length encoded.
+
+    Results, in percent: ``AP_mask``, the mean over IoU thresholds from 0.5 to 0.95, ``AP_mask_50``
+    and ``AP_mask_75``, of at most 100 instances of a class and image; nan where no thing is
+    annotated.
+
+    Args:
+        ann_file (str): COCO's panoptic annotations; without ``seg_prefix``, COCO's instance
+            annotations, whose masks reach below those of other instances.
+        seg_prefix (str, optional): Folder of the PNGs of panoptic annotations.
+        collect_device (str): MMEngine's.
+        prefix (str, optional): MMEngine's.
+
+    Raises:
+        FileNotFoundError: The file or the folder is missing.
+        ValueError: The file is in another format.
+    """
+
+    default_prefix = 'coco_panoptic'
+
+    def __init__(
+        self,
+        ann_file: str,
+        seg_prefix: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if seg_prefix is None:
+            self.annotations = InstanceAnnotations(ann_file)
+        else:
+            self.annotations = ThingAnnotations(ann_file, seg_prefix)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Encodes the masks of each image.
+
+        Args:
+            data_batch (dict): Not used.
+            data_samples (Sequence[dict]): With ``img_id`` and ``pred_instances``: ``labels`` (N,),
+                ``scores`` (N,), ``masks`` (N, H, W) bool, and ``mask_scores`` (N,) if the model
+                scores masks apart from boxes.
+
+        Raises:
+            KeyError: The image is not in the annotation file, or there is no ``pred_instances``.
+            FileNotFoundError: The PNG of the image is missing.
+            ValueError: The masks have another size than the annotation, or a label is no thing.
+        """
+        labels = self.annotations.labels(self.dataset_meta)
+        for sample in data_samples:
+            image = f'image {sample["img_id"]}'
+            if 'pred_instances' not in sample:
+                raise KeyError(f'{image}: AP_mask needs pred_instances, which the model lacks')
+            truth = self.annotations.load(sample['img_id'], self.dataset_meta)
+            found = _encode(sample['pred_instances'])
+            unknown = sorted({item['category_id'] for item in found} - set(labels))
+            if unknown:
+                raise ValueError(
+                    f'{image}: pred_instances has labels that are no things: {unknown}'
+                )
+            sizes = [{tuple(i['segmentation']['size']) for i in part} for part in (truth, found)]
+            if all(sizes) and sizes[0] != sizes[1]:
+                raise ValueError(
+                    f'{image}: masks must have the size of the annotation {sizes[0]}, '
+                    f'got {sizes[1]}'
+                )
+            self.results.append((truth, found))
+
+    def compute_metrics(self, results: list[tuple[list[dict], list[dict]]]) -> dict[str, float]:
+        """AP over all images, see the class."""
+        labels = self.annotations.labels(self.dataset_meta)
+        truth, found = zip(*results) if results else ((), ())
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(_index(truth, labels), _index(found, labels), 'segm')
+            evaluation.params.areaRng = evaluation.params.areaRng[:1]  # no AP by size
+            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+            evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+            if results:
+                evaluation.evaluate()
+                evaluation.accumulate()
+        thresholds = evaluation.params.iouThrs
+        # By threshold first; -1 for classes without annotated instances.
+        precision = evaluation.eval.get('precision', np.full((len(thresholds), 1), -1.0))
+
+        def average(chosen: np.ndarray) -> float:
+            values = precision[chosen]
+            return 100 * float(values[values > -1].mean()) if (values > -1).any() else float('nan')
+
+        return dict(
+            AP_mask=average(thresholds > 0),
+            AP_mask_50=average(np.isclose(thresholds, 0.5)),
+            AP_mask_75=average(np.isclose(thresholds, 0.75)),
+        )
+
+
+def _encode(instances: dict) -> list[dict]:
+    """Detections as pycocotools wants them, with the label as ``category_id``."""
+    if len(instances['labels']) == 0:
+        return []  # mmdet gives no masks any size
+    masks = encode_mask_results(instances['masks'].cpu().numpy())
+    scores = instances.get('mask_scores', instances['scores']).tolist()
+    return [
+        dict(category_id=label, segmentation=mask, score=score, area=0, iscrowd=0)
+        for label, mask, score in zip(instances['labels'].tolist(), masks, scores)
+    ]
+
+
+def _index(annotations: Sequence[list[dict]], labels: list[int]) -> COCO:
+    """An index of the annotations of images, which are numbered in their order."""
+    coco = COCO()
+    pairs = [(image, item) for image, part in enumerate(annotations) for item in part]
+    # From 1 on: pycocotools takes 0 for no match.
+    items = [dict(item, id=i, image_id=image) for i, (image, item) in enumerate(pairs, 1)]
+    coco.dataset = dict(
+        # The masks bring their size along; pycocotools only looks for one here.
+        images=[dict(id=image, height=0, width=0) for image in range(len(annotations))],
+        categories=[dict(id=label) for label in labels],
+        annotations=items,
+    )
+    coco.createIndex()
+    return coco

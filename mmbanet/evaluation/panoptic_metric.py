@@ -1,0 +1,186 @@
+"""PQ, Boundary PQ and mIoU of stuff in one pass, straight from the predicted maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results, print_panoptic_table
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+
+from mmbanet.registry import METRICS
+
+from .boundary_iou import boundary_iou, boundary_width
+from .panoptic_annotations import PanopticAnnotations
+from .panoptic_quality import (
+    TrueSegments,
+    average_quality,
+    class_quality,
+    count_matches,
+    count_overlaps,
+    find_runs,
+    segment_iou,
+)
+from .predictions import read_id_map, read_segments, read_semantic
+from .semantic_iou import count_class_overlaps, mean_iou
+
+
+@METRICS.register_module()
+class PanopticMetric(BaseMetric):
+    """Panoptic quality as of panopticapi and mmdet's ``CocoPanopticMetric``, without its detours.
+
+    Nothing is written, no process is started, the predictions are not modified, and of every image
+    only a few numbers are kept.
+
+    Results, in percent: ``PQ``, ``SQ`` and ``RQ``, and with the suffixes ``_th`` and ``_st`` those
+    of things and of stuff. As in panopticapi, classes that are neither annotated nor predicted do
+    not count. Where no class is left (there panopticapi fails), the result is nan. On request:
+
+    * ``BPQ``, ``BSQ``, ``BRQ`` and so on: Boundary PQ (Cheng et al., CVPR 2021), the same with the
+      smaller one of the IoU of two segments and that of their boundaries.
+    * ``mIoU_St``: mean IoU of the stuff classes, of the semantic prediction. Of a class, it is
+      TP / (TP + FP + FN) over all labelled pixels of all images: things are labelled, void and
+      crowd regions are not. A class that is annotated or predicted counts.
+    * ``PQ_{class}`` and so on; 0 for a class that is neither annotated nor predicted.
+
+    Args:
+        ann_file (str): COCO's panoptic annotations.
+        seg_prefix (str): Folder of their PNGs.
+        classwise (bool): Whether to report every class.
+        boundary (bool): Whether to compute Boundary PQ.
+        boundary_dilation_ratio (float): Width of the boundary as a share of the image's diagonal.
+        stuff_iou (bool): Whether to compute ``mIoU_St``; the model must predict ``pred_sem_seg``.
+        collect_device (str): MMEngine's.
+        prefix (str, optional): MMEngine's.
+
+    Raises:
+        FileNotFoundError: The file or the folder is missing.
+        ValueError: The file is not in the panoptic format, or ``boundary_dilation_ratio`` is not
+            positive.
+    """
+
+    default_prefix = 'coco_panoptic'
+
+    def __init__(
+        self,
+        ann_file: str,
+        seg_prefix: str,
+        classwise: bool = False,
+        boundary: bool = False,
+        boundary_dilation_ratio: float = 0.02,
+        stuff_iou: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if boundary_dilation_ratio <= 0:
+            raise ValueError(
+                f'boundary_dilation_ratio must be positive, got {boundary_dilation_ratio}'
+            )
+        self.annotations = PanopticAnnotations(ann_file, seg_prefix)
+        self.classwise = classwise
+        self.boundary = boundary
+        self.boundary_dilation_ratio = boundary_dilation_ratio
+        self.stuff_iou = stuff_iou
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
+        self.annotations.check_classes(dataset_meta)
+        self._dataset_meta = dataset_meta
+
+    @property
+    def num_classes(self) -> int:
+        """Things and stuff."""
+        return len(self.annotations.classes)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Counts the matches of each image.
+
+        Args:
+            data_batch (dict): Not used.
+            data_samples (Sequence[dict]): With ``img_id`` and ``pred_panoptic_seg``, see
+                :func:`~mmbanet.evaluation.predictions.read_segments`; for ``stuff_iou`` also with
+                ``pred_sem_seg.sem_seg`` (1, H, W), classes, or the number of classes for none of
+                them (such as any thing).
+
+        Raises:
+            KeyError: The image is not in the annotation file, or a prediction is missing.
+            FileNotFoundError: The PNG of the image is missing.
+            ValueError: A prediction has another size or label than the annotations know.
+        """
+        for sample in data_samples:
+            true_map, truth = self.annotations.load(sample['img_id'])
+            try:
+                counts = self._count(sample, true_map, truth)
+            except (KeyError, ValueError) as error:
+                raise type(error)(f'image {sample["img_id"]}: {error.args[0]}') from error
+            self.results.append({name: _compress(array) for name, array in counts.items()})
+
+    def _count(
+        self, sample: dict, true_map: np.ndarray, truth: TrueSegments
+    ) -> dict[str, np.ndarray]:
+        """(C, 4) of PQ and BPQ and (C, 2) of the IoU of classes."""
+        size, num_classes = true_map.shape, self.num_classes
+        id_map = read_id_map(sample['pred_panoptic_seg'], size)
+        runs = find_runs(true_map, id_map)
+        prediction = read_segments(sample['pred_panoptic_seg'], np.unique(runs.ids), num_classes)
+        overlaps = count_overlaps(truth, prediction, runs)
+        iou = segment_iou(overlaps, truth.areas, overlaps)
+        counts = dict(PQ=count_matches(truth, prediction, overlaps, iou, num_classes))
+        if self.boundary:
+            width = boundary_width(*size, self.boundary_dilation_ratio)
+            iou = np.minimum(iou, boundary_iou(truth, true_map, prediction, id_map, width))
+            counts['BPQ'] = count_matches(truth, prediction, overlaps, iou, num_classes)
+        if self.stuff_iou:
+            if 'pred_sem_seg' not in sample:
+                raise KeyError('stuff_iou needs pred_sem_seg, which this model does not predict')
+            labels = read_semantic(sample['pred_sem_seg'], size, num_classes)
+            counts['IoU'] = count_class_overlaps(truth, find_runs(true_map, labels), num_classes)
+        return counts
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Qualities over all images, see the class."""
+        logger = MMLogger.get_current_instance()
+        is_thing = self.annotations.is_thing
+        groups = dict(All=is_thing | True, Things=is_thing, Stuff=~is_thing)
+        scores = {}
+        for name in ('PQ', 'BPQ') if self.boundary else ('PQ',):
+            counts = _total(results, name, (self.num_classes, 4))
+            averages = {group: average_quality(counts, of) for group, of in groups.items()}
+            per_class = self._per_class(counts) if self.classwise else None
+            if name == 'BPQ':
+                print_log('Boundary PQ:', logger=logger)
+            print_panoptic_table(averages, per_class, logger=logger)
+            found = parse_pq_results(averages)
+            for class_name, quality in (per_class or {}).items():
+                found.update({f'{key.upper()}_{class_name}': 100 * quality[key] for key in quality})
+            scores.update({name.replace('PQ', '') + key: value for key, value in found.items()})
+        if self.stuff_iou:
+            scores['mIoU_St'] = 100 * mean_iou(
+                _total(results, 'IoU', (self.num_classes, 2)), ~is_thing
+            )
+        return scores
+
+    def _per_class(self, counts: np.ndarray) -> dict[str, dict[str, float]]:
+        quality = class_quality(counts)
+        return {
+            name: {key: float(quality[key][label]) for key in ('pq', 'sq', 'rq')}
+            for label, name in enumerate(self.annotations.classes)
+        }
+
+
+def _compress(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that are not zero, and what they hold."""
+    classes = counts.any(axis=1).nonzero()[0]
+    return classes, counts[classes]
+
+
+def _total(results: list[dict], name: str, shape: tuple[int, int]) -> np.ndarray:
+    """The sum over images."""
+    total = np.zeros(shape)
+    for result in results:
+        classes, values = result[name]
+        total[classes] += values
+    return total

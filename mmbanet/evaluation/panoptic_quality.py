@@ -1,0 +1,186 @@
+"""Panoptic quality (Kirillov et al., CVPR 2019), exactly as panopticapi counts it.
+
+Shapes: G true segments, P predicted segments, R runs, C classes, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+# The label of what is no segment: void, and pixels that the annotation says nothing of.
+NO_LABEL = -1
+# The true segment that stands for void; COCO's id of it is 0, too.
+VOID = 0
+# The id of the true segment that stands for all ids that the annotation does not list.
+UNLISTED = 2**24
+
+
+class Segments(NamedTuple):
+    """The segments of a predicted map.
+
+    Attributes:
+        ids (np.ndarray): (P,) integers, ascending.
+        labels (np.ndarray): (P,) int64, their classes; ``NO_LABEL`` for void.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+class TrueSegments(NamedTuple):
+    """The annotated segments of an image, the first one void, the last one what is not listed.
+
+    Attributes:
+        ids (np.ndarray): (G,) int64, ascending, COCO's ids, from 0 to ``UNLISTED``.
+        labels (np.ndarray): (G,) int64, their classes; ``NO_LABEL`` for void and unlisted.
+        areas (np.ndarray): (G,) float64, their pixels as the annotation states them.
+        is_countable (np.ndarray): (G,) bool; not void, not unlisted, and no crowd region.
+        crowds (dict[int, int]): From classes to the crowd region of the class, the last one that is
+            listed.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+    is_countable: np.ndarray
+    crowds: dict[int, int]
+
+
+class Runs(NamedTuple):
+    """Stretches of pixels in which two maps do not change; there are far fewer than pixels.
+
+    Attributes:
+        true_ids (np.ndarray): (R,), the true map's values.
+        ids (np.ndarray): (R,), the predicted map's values.
+        lengths (np.ndarray): (R,), pixels.
+    """
+
+    true_ids: np.ndarray
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+def find_runs(true_map: np.ndarray, id_map: np.ndarray, where: np.ndarray | None = None) -> Runs:
+    """Runs of two maps (H, W), of all pixels or of those in a mask (H, W), row by row."""
+    true_ids, ids = (m.ravel() if where is None else m[where] for m in (true_map, id_map))
+    is_edge = np.ones(len(ids) + 1, dtype=bool)  # before the first pixel and after the last one
+    np.not_equal(ids[1:], ids[:-1], out=is_edge[1:-1])
+    is_edge[1:-1] |= true_ids[1:] != true_ids[:-1]
+    edges = is_edge.nonzero()[0]
+    starts = edges[:-1]
+    return Runs(true_ids[starts], ids[starts], edges[1:] - starts)
+
+
+def count_overlaps(truth: TrueSegments, prediction: Segments, runs: Runs) -> np.ndarray:
+    """(G, P) float64: the pixels that two segments share."""
+    rows = truth.ids.searchsorted(runs.true_ids)
+    rows[truth.ids[rows] != runs.true_ids] = len(truth.ids) - 1
+    shape = len(truth.ids), len(prediction.ids)
+    pairs = rows * shape[1] + prediction.ids.searchsorted(runs.ids)
+    return np.bincount(pairs, runs.lengths, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def segment_iou(
+    overlaps: np.ndarray, true_areas: np.ndarray, predicted_overlaps: np.ndarray
+) -> np.ndarray:
+    """IoU of every two segments, without the predicted pixels that are void in truth.
+
+    Args:
+        overlaps (np.ndarray): (G, P), shared pixels.
+        true_areas (np.ndarray): (G,), pixels of the true segments.
+        predicted_overlaps (np.ndarray): (G, P), pixels of the predicted segments in each true one.
+
+    Returns:
+        np.ndarray: (G, P) float64.
+    """
+    areas = predicted_overlaps.sum(axis=0) - predicted_overlaps[VOID]
+    union = true_areas[:, None] + areas - overlaps
+    return np.divide(overlaps, union, out=np.zeros(overlaps.shape), where=union > 0)
+
+
+def count_matches(
+    truth: TrueSegments,
+    prediction: Segments,
+    overlaps: np.ndarray,
+    iou: np.ndarray,
+    num_classes: int,
+) -> np.ndarray:
+    """What panoptic quality sums over images: segments of a class match at an IoU above 0.5.
+
+    Crowd regions match nothing and are not missed. A predicted segment is not held to be false if
+    more than half of it lies in void and in the crowd region of its class; of several, panopticapi
+    looks at the last one.
+
+    Args:
+        truth (TrueSegments): G segments.
+        prediction (Segments): P segments.
+        overlaps (np.ndarray): (G, P), shared pixels.
+        iou (np.ndarray): (G, P).
+        num_classes (int): C.
+
+    Returns:
+        np.ndarray: (C, 4) float64: sum of the matches' IoU, true positives, false positives and
+        false negatives.
+    """
+    is_match = (iou > 0.5) & (truth.labels[:, None] == prediction.labels)
+    rows, columns = (is_match & truth.is_countable[:, None]).nonzero()
+    is_missed = truth.is_countable.copy()
+    is_missed[rows] = False
+
+    ignored = overlaps[VOID].copy()
+    for label, crowd in truth.crowds.items():
+        of_class = prediction.labels == label
+        ignored[of_class] += overlaps[crowd, of_class]
+    is_false = (prediction.labels != NO_LABEL) & (2 * ignored <= overlaps.sum(axis=0))
+    is_false[columns] = False
+
+    matched = truth.labels[rows]
+    counts = np.empty((num_classes, 4))
+    counts[:, 0] = np.bincount(matched, iou[rows, columns], num_classes)
+    counts[:, 1] = np.bincount(matched, minlength=num_classes)
+    counts[:, 2] = np.bincount(prediction.labels[is_false], minlength=num_classes)
+    counts[:, 3] = np.bincount(truth.labels[is_missed], minlength=num_classes)
+    return counts
+
+
+def class_quality(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Quality of each class, 0 for a class that was neither annotated nor predicted.
+
+    Args:
+        counts (np.ndarray): (C, 4), see :func:`count_matches`, summed over images.
+
+    Returns:
+        dict: ``pq``, ``sq`` and ``rq``, (C,) float64 in 0..1, and ``seen`` (C,) bool.
+    """
+    iou, tp, fp, fn = counts.T
+    segments = tp + 0.5 * fp + 0.5 * fn
+
+    def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+        return np.divide(numerator, denominator, out=np.zeros(len(counts)), where=denominator > 0)
+
+    return dict(
+        pq=divide(iou, segments), sq=divide(iou, tp), rq=divide(tp, segments), seen=segments > 0
+    )
+
+
+def average_quality(counts: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
+    """Means over the chosen classes that were annotated or predicted.
+
+    Args:
+        counts (np.ndarray): (C, 4), see :func:`count_matches`, summed over images.
+        chosen (np.ndarray): (C,) bool.
+
+    Returns:
+        dict: ``pq``, ``sq`` and ``rq`` in 0..1, nan where there is no such class, and ``n``, the
+        number of them.
+    """
+    quality = class_quality(counts)
+    chosen = chosen & quality.pop('seen')
+    number = int(chosen.sum())
+    means = {
+        name: float(values[chosen].sum() / number) if number else float('nan')
+        for name, values in quality.items()
+    }
+    return dict(**means, n=number)

@@ -1,0 +1,85 @@
+"""What a model predicted, as arrays that the metrics count with."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from torch import Tensor
+
+from .panoptic_quality import NO_LABEL, Segments
+
+
+def read_id_map(prediction: dict, size: tuple[int, int]) -> np.ndarray:
+    """The map (H, W) of ``pred_panoptic_seg``, which is not modified.
+
+    Args:
+        prediction (dict): With ``sem_seg`` (1, H, W), in mmdet's encoding, or, without that, with
+            ``segment_ids`` (1, H, W).
+        size (tuple): H and W of the annotation.
+
+    Raises:
+        KeyError: There is neither of both.
+        ValueError: The size is another one.
+    """
+    for name in ('sem_seg', 'segment_ids'):
+        if name in prediction:
+            return _read_map('pred_panoptic_seg', prediction[name], size)
+    raise KeyError('pred_panoptic_seg must have sem_seg or segment_ids')
+
+
+def read_segments(prediction: dict, ids: np.ndarray, num_classes: int) -> Segments:
+    """The segments of ``pred_panoptic_seg``.
+
+    Args:
+        prediction (dict): With ``sem_seg``, whose ids are ``label + instance * INSTANCE_OFFSET``,
+            void where the label is ``num_classes`` or ``ignore_index`` (if there is one). Without
+            it, with ``segments_info`` that has ``id`` and ``category`` of all ids but 0, void.
+        ids (np.ndarray): (P,), ascending, all that occur in the map.
+        num_classes (int): Labels are in 0..num_classes-1.
+
+    Raises:
+        ValueError: A label or an id is unknown.
+    """
+    if 'sem_seg' in prediction:
+        labels = ids % INSTANCE_OFFSET
+        is_void = labels == num_classes
+        if 'ignore_index' in prediction:
+            is_void |= labels == prediction['ignore_index']
+    else:
+        categories = {segment['id']: segment['category'] for segment in prediction['segments_info']}
+        unknown = sorted(set(ids.tolist()) - {0, *categories})
+        if unknown:
+            raise ValueError(
+                f'pred_panoptic_seg: segments_info does not list the segment_ids {unknown}'
+            )
+        labels = np.array([categories.get(i, num_classes) for i in ids.tolist()], dtype=np.int64)
+        is_void = ids == 0
+    _check_labels('pred_panoptic_seg', labels[~is_void], num_classes - 1)
+    return Segments(ids, np.where(is_void, NO_LABEL, labels))
+
+
+def read_semantic(prediction: dict, size: tuple[int, int], num_classes: int) -> np.ndarray:
+    """(H, W): the classes of ``pred_sem_seg.sem_seg`` (1, H, W), ``num_classes`` for none of them.
+
+    Raises:
+        ValueError: The size or a label is not as expected.
+    """
+    labels = _read_map('pred_sem_seg', prediction['sem_seg'], size)
+    _check_labels('pred_sem_seg', labels, num_classes)
+    return labels
+
+
+def _read_map(name: str, values: Tensor, size: tuple[int, int]) -> np.ndarray:
+    if tuple(values.shape) != (1, *size):
+        raise ValueError(
+            f'{name} must have the shape of the annotation, {(1, *size)}, got {tuple(values.shape)}'
+        )
+    return values[0].cpu().numpy()
+
+
+def _check_labels(name: str, labels: np.ndarray, largest: int) -> None:
+    if labels.size and not 0 <= labels.min() <= labels.max() <= largest:
+        raise ValueError(
+            f'{name}: labels must be in 0..{largest}, '
+            f'got values from {labels.min()} to {labels.max()}'
+        )

@@ -1,0 +1,92 @@
+"""The metrics on two ranks, which share an odd number of images: one of them is padded."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmengine.dataset import DefaultSampler
+from mmengine.registry import METRICS
+
+from .panoptic_sets import (
+    META,
+    NUM_THINGS,
+    random_prediction,
+    random_truth,
+    sample,
+    write_truth,
+)
+
+COUNT = 7
+
+
+def evaluate(metrics, samples, size):
+    """The results of this rank's part of the samples, in the order of MMEngine's sampler."""
+    scores = {}
+    for config in metrics:
+        metric = METRICS.build(config)
+        metric.dataset_meta = META
+        for i in DefaultSampler(samples, shuffle=False):
+            metric.process({}, [samples[i]])
+        scores.update(metric.evaluate(size))
+    return scores
+
+
+def run(rank, folder, metrics, samples, queue):
+    """One of two ranks."""
+    os.chdir(folder)  # MMEngine exchanges results by files in here
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
+    part = len(DefaultSampler(samples, shuffle=False))
+    queue.put((part, evaluate(metrics, samples, COUNT), evaluate(metrics, samples, COUNT + 1)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def random_samples(rng, truths):
+    """With all that both metrics look at."""
+    samples = []
+    for image_id, truth in truths.items():
+        pan = random_prediction(rng, *truth)
+        codes = np.unique(pan)
+        things = codes[codes % INSTANCE_OFFSET < NUM_THINGS]
+        instances = dict(
+            labels=torch.from_numpy(things % INSTANCE_OFFSET).long(),
+            scores=torch.from_numpy(rng.random(len(things))),
+            masks=torch.from_numpy(pan == things[:, None, None]),
+        )
+        semantics = dict(sem_seg=torch.from_numpy(pan)[None] % INSTANCE_OFFSET)
+        samples.append(sample(image_id, pan, pred_sem_seg=semantics, pred_instances=instances))
+    return samples
+
+
+@pytest.mark.slow
+def test_two_ranks_are_as_one(tmp_path):
+    rng = np.random.default_rng(0)
+    truths = {i: random_truth(rng) for i in range(COUNT)}
+    paths = write_truth(tmp_path, truths)
+    samples = random_samples(rng, truths)
+    metrics = [
+        dict(type='mmbanet.PanopticMetric', boundary=True, stuff_iou=True, **paths),
+        dict(type='mmbanet.PanopticInstanceMetric', **paths),
+    ]
+    expected = evaluate(metrics, samples, COUNT)
+
+    context = mp.get_context('spawn')
+    queue = context.Queue()
+    arguments = str(tmp_path), metrics, samples, queue
+    processes = [context.Process(target=run, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+    for part, scores, counted_twice in results:
+        assert part == COUNT // 2 + 1
+        assert scores == pytest.approx(expected, abs=1e-10, nan_ok=True)
+        # A control: counting the padded image twice would be seen.
+        assert abs(counted_twice['coco_panoptic/PQ'] - expected['coco_panoptic/PQ']) > 0.01

@@ -33,6 +33,9 @@ OPTIONS = {
     'train_dataloader.dataset.data_prefix.img': 'val2017/',
     'train_dataloader.dataset.data_prefix.seg': 'annotations/panoptic_val2017/',
     'test_dataloader.num_workers': 0,
+    # The sample has no instance annotations.
+    'test_evaluator.1.ann_file': f'{COCO_SAMPLE}/annotations/panoptic_val2017.json',
+    'test_evaluator.1.seg_prefix': f'{COCO_SAMPLE}/annotations/panoptic_val2017/',
     'test_dataloader.persistent_workers': False,
     'default_hooks.checkpoint.interval': 2,
     'default_hooks.logger.interval': 1,

@@ -14,7 +14,6 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from panopticapi.evaluation import VOID
 from panopticapi.utils import rgb2id
 
 from mmbanet.datasets.scenes import generate_scenes
@@ -37,10 +36,7 @@ class PanopticMaps(Hook):
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Collects one batch."""
         for sample in outputs:
-            panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().copy()
-            # mmdet's metric, which has seen the map before, writes its own number for void into it.
-            panoptic[panoptic == VOID] = -1
-            self.maps[sample.img_path] = panoptic
+            self.maps[sample.img_path] = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
 
 
 class Progress(Hook):

@@ -12,8 +12,5 @@ model = dict(
         )
     ),
 )
-val_evaluator = [
-    _base_.panoptic_metric,
-    dict(type='mmbanet.OcclusionMetric', ann_file=_base_.ann_file),
-]
+val_evaluator = [_base_.panoptic_metric, _base_.occlusion_metric]
 test_evaluator = val_evaluator

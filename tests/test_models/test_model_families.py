@@ -107,7 +107,7 @@ def test_panoptic_fpn_is_compared_in_the_same_set_up():
     assert plain.model.type == 'PanopticFPN'
     for key in banet.keys() - {'model', 'val_evaluator', 'test_evaluator'}:
         assert plain[key] == banet[key], key
-    assert plain.test_evaluator in banet.test_evaluator
+    assert banet.test_evaluator[0] == dict(plain.test_evaluator, stuff_iou=True)
     for key in ('data_preprocessor', 'backbone', 'neck', 'rpn_head'):
         assert plain.model[key] == banet.model[key], key
     assert plain.model.roi_head.bbox_head == banet.model.roi_head.bbox_head

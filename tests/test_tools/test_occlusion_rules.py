@@ -129,7 +129,8 @@ def evaluate(cfg: Config, scenes, checkpoint, work_dir, rule: str) -> dict[str, 
     cfg.test_dataloader.dataset.data_root = str(scenes)
     for evaluator in cfg.test_evaluator:
         evaluator.ann_file = ann_file
-    cfg.test_evaluator[0].seg_prefix = ann_file.removesuffix('.json')
+        if 'seg_prefix' in evaluator:
+            evaluator.seg_prefix = ann_file.removesuffix('.json')
     cfg.work_dir = str(work_dir / rule)
     cfg.load_from = str(checkpoint)
     return Runner.from_cfg(cfg).test()

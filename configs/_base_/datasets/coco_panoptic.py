@@ -57,9 +57,16 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoPanopticMetric',
-    ann_file=data_root + 'annotations/panoptic_val2017.json',
-    seg_prefix=data_root + 'annotations/panoptic_val2017/',
-)
+val_evaluator = [
+    dict(
+        type='mmbanet.PanopticMetric',
+        ann_file=data_root + 'annotations/panoptic_val2017.json',
+        seg_prefix=data_root + 'annotations/panoptic_val2017/',
+        stuff_iou=True,
+    ),
+    dict(
+        type='mmbanet.PanopticInstanceMetric',
+        ann_file=data_root + 'annotations/instances_val2017.json',
+    ),
+]
 test_evaluator = val_evaluator

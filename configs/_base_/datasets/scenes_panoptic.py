@@ -40,12 +40,17 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-ann_file = data_root + 'annotations/panoptic_val.json'
-panoptic_metric = dict(
-    type='CocoPanopticMetric',
-    ann_file=ann_file,
+truth = dict(
+    ann_file=data_root + 'annotations/panoptic_val.json',
     seg_prefix=data_root + 'annotations/panoptic_val/',
 )
-# For models with mmbanet.OcclusionAwareFusionHead; others keep to the first.
-val_evaluator = [panoptic_metric, dict(type='mmbanet.OcclusionMetric', ann_file=ann_file)]
+# What any panoptic model can be measured by.
+panoptic_metric = dict(type='mmbanet.PanopticMetric', **truth)
+occlusion_metric = dict(type='mmbanet.OcclusionMetric', ann_file=truth['ann_file'])
+val_evaluator = [
+    dict(panoptic_metric, stuff_iou=True),
+    dict(type='mmbanet.PanopticInstanceMetric', **truth),
+    occlusion_metric,
+]
 test_evaluator = val_evaluator
+del truth

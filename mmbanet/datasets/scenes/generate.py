@@ -123,18 +123,21 @@ def _partial_folder(root: Path) -> Iterator[Path]:
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes that stops at once, without its own traces, when interrupted."""
-    pool = ProcessPoolExecutor(count, initializer=_start_worker)
+    # OpenCV's threads do not survive a fork, and would compete for the cores: without them in this
+    # process, its children have none either.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    pool = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(threads)
 
 
-def _start_worker() -> None:
+def _ignore_interrupts() -> None:
     # Ctrl-C reaches the whole process group; only the parent is to answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One thread each: OpenCV's own pool does not survive a fork, and would compete for the cores.
-    cv2.setNumThreads(1)
 
 
 def _write_split(

@@ -3,8 +3,11 @@
 A model whose parts bring their own checkpoints (``mmbanet.InstanceSemanticFusion``) needs none.
 """
 
+import json
 import os.path as osp
+from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmbanet.engine.launch import argument_parser, load_config
@@ -14,6 +17,7 @@ def main() -> None:
     """Parses the arguments and runs MMEngine's test loop."""
     parser = argument_parser(description=__doc__)
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file, or a URL')
+    parser.add_argument('--out', type=Path, metavar='JSON', help='also write the metrics there')
     args = parser.parse_args()
     given = args.checkpoint
     if given is not None and '://' not in given and not osp.isfile(given):
@@ -23,7 +27,9 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     cfg.load_from = args.checkpoint
-    Runner.from_cfg(cfg).test()
+    metrics = Runner.from_cfg(cfg).test()
+    if args.out and is_main_process():
+        args.out.write_text(json.dumps(metrics, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -320,7 +320,7 @@ ROWS = {
     'semantics': ['semantics'],
 }
 BASES = {
-    ('banet_r18_fpn', 'scenes'): 'banet_r18_fpn_scenes.py',
+    ('banet_r18_fpn_dfm', 'scenes'): 'banet_r18_fpn_dfm_scenes.py',
     ('banet_r50_fpn_dfm', '1x_coco'): 'banet_r50_fpn_dfm_1x_coco.py',
 }
 
@@ -348,7 +348,7 @@ def test_config_and_checkpoint_through_the_runner(tmp_path):
     plain = MODELS.build(small_banet())
     plain.init_weights()
     save_checkpoint(dict(state_dict=plain.state_dict()), str(tmp_path / 'plain.pth'))
-    cfg = Config.fromfile(CONFIGS / 'oracles' / 'banet_r18_fpn_gt_semantics_scenes.py')
+    cfg = Config.fromfile(CONFIGS / 'oracles' / 'banet_r18_fpn_dfm_gt_semantics_scenes.py')
     replace_data_root(cfg, str(tmp_path))
     cfg.merge_from_dict(
         dict(

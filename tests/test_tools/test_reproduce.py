@@ -1,0 +1,153 @@
+"""The tool that reproduces the paper's tables: what it runs, remembers, prints and refuses."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmbanet.datasets.scenes import generate_scenes
+
+from ..conftest import CONFIGS, ROOT
+
+TINY = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0']
+TINY += ['train_dataloader.persistent_workers=False']
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    import reproduce
+
+    yield reproduce
+    for name in [name for name in sys.modules if name.split('.')[0] in ('reproduce', 'paper')]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=4, val=2, size=96)
+
+
+@pytest.fixture
+def run(tool, monkeypatch, tmp_path, scenes):
+    def run(*arguments, work_dir=tmp_path / 'runs', data_root=scenes):
+        command = ['reproduce.py', *arguments, '--work-dir', work_dir, '--data-root', data_root]
+        monkeypatch.setattr(sys, 'argv', [str(part) for part in command])
+        tool.main()
+        return work_dir
+
+    return run
+
+
+@pytest.fixture
+def calls(tool, monkeypatch):
+    """The tools that would have been run, in their order; they leave made-up figures."""
+    made = []
+
+    def fake(trained, tool_name, arguments, options, log, processes=1, config=None):
+        made.append((tool_name, config or trained.config, trained.seed))
+        if made[-1] in failing:
+            raise tool.RunFailed(f'{tool_name} failed, see {log}: out of memory')
+        if tool_name == 'train.py':
+            (trained.folder / 'last_checkpoint').write_text('iter_2.pth')
+            return
+        quality = {name: 50 + trained.seed + len(config) / 10 for name in tool.TABLES[1].metrics}
+        metrics = {f'coco_panoptic/{name}': value for name, value in quality.items()}
+        Path(arguments[arguments.index('--out') + 1]).write_text(json.dumps(metrics))
+
+    failing = set()
+    made.clear()
+    monkeypatch.setattr(tool.Trained, '_run', fake)
+    return made, failing
+
+
+def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    work_dir = run('--table', '6', '--seeds', '1', '--cfg-options', *TINY)
+    printed = capsys.readouterr().out
+    content = json.loads((work_dir / 'table_6.json').read_text())
+    assert content['data'] == 'scenes val'
+    assert [row['cells'] for row in content['rows']] == [['RoIUpsample'], ['RoIInlay']]
+    for row in content['rows']:
+        (metrics,) = row['measured']
+        pq = f'{metrics["coco_panoptic/PQ"]:.1f}'
+        assert f'| {row["cells"][0]} | scenes val | {pq} |' in (work_dir / 'table_6.md').read_text()
+    assert 'RoIInlay     COCO val (paper)  39.5  78.0  48.7' in printed
+    # The runner's records: one of the training, one of the test.
+    records = (work_dir / 'banet_r18_fpn_sim_scenes' / 'seed_0').glob('*/vis_data/config.py')
+    seeds = [Config.fromfile(path).get('randomness', {}).get('seed') for path in sorted(records)]
+    assert seeds == [0, None]
+    assert (work_dir / 'table_6.png').stat().st_size > 5000
+
+
+def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, calls, capsys):
+    made, failing = calls
+    failing.add(('train.py', 'banet/banet_r18_fpn_dfm_scenes', 1))
+    with pytest.raises(SystemExit, match='out of memory\nWhat is done stays in'):
+        run('--table', '4', '--seeds', '2')
+    first = list(made)
+    failing.clear()
+    made.clear()
+    run('--table', '4', '--seeds', '2')
+    assert ('train.py', 'banet/banet_r18_fpn_dfm_scenes', 0) in first
+    trained = [seed for name, _, seed in made if name == 'train.py']
+    assert trained == [1]  # the other is there
+    tested = [(config, seed) for name, config, seed in made if name == 'test.py']
+    assert len(tested) == len(set(tested)) == 12
+    assert sum(config.startswith('oracles/') for config, _ in tested) == 10
+
+    made.clear()
+    run('--table', '4', '--seeds', '2')
+    assert made == []
+    assert 'found banet/banet_r18_fpn_dfm_scenes seed 1' in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_config_is_refused(run, calls):
+    run('--table', '6', '--seeds', '1')
+    with pytest.raises(SystemExit, match='was trained with another config than ablation/banet_r18'):
+        run('--table', '6', '--seeds', '1', '--cfg-options', 'train_cfg.max_iters=7')
+
+
+def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r'COCO is not complete in .*missing: train2017, .*scenes'):
+        run('--table', '2', '--data', 'coco', data_root=tmp_path)
+    for arguments, message in [
+        (['--table', '7'], 'invalid choice: 7'),
+        (['--table', 'two'], "invalid int value: 'two'"),
+        (['--table', '2', '--data', 'cityscapes'], "invalid choice: 'cityscapes'"),
+        (['--table', '2', '--seeds', '0'], 'must be at least 1'),
+        ([], 'one of the arguments --table --figure is required'),
+    ]:
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_a_failing_tool_names_its_log(run, tmp_path):
+    with pytest.raises(SystemExit, match=r'train.py failed, see .*train\.log: .*no_such_part'):
+        run('--table', '6', '--seeds', '1', '--cfg-options', 'model.neck.no_such_part=1')
+
+
+@pytest.mark.parametrize('data', ['coco', 'scenes'])
+def test_every_row_has_its_configs(tool, data):
+    for table in tool.TABLES.values():
+        for row in table.rows:
+            assert len(row.cells) == len(table.columns)
+            assert len(row.paper) == len(table.metrics)
+            for name in tool.config_names(row, data) if row.config else ():
+                assert (CONFIGS / f'{name}.py').is_file()
+
+
+def test_gains_are_told_from_noise(tool):
+    difference = tool.report.difference
+    assert difference([50.0], [48.0]) == '+2.0 (one seed: noise unknown)'
+    # Differences 2, 3, 4: standard error 1 / sqrt(3), t of two degrees of freedom 4.30.
+    assert difference([52.0, 53, 54], [50.0, 50, 50]) == '+3.0 ±2.5 (beyond the noise)'
+    assert difference([52.0, 53, 51], [50.0, 52, 52]) == '+0.7 ±3.8 (within the noise)'
+    # Seeds are compared in pairs: what all rows share is no noise.
+    assert difference([10.0, 20, 30], [9.0, 19, 29]) == '+1.0 ±0.0 (beyond the noise)'
+    assert tool.report.spread([1.0, 2.0, 3.0]) == '2.0 ±1.0'
+    assert tool.report.spread([math.nan, 1.0]) == '-'

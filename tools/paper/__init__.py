@@ -1,0 +1,1 @@
+"""The paper's tables: what they say, how their rows are trained and evaluated, how they print."""

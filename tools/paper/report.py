@@ -1,0 +1,119 @@
+"""A table in the paper's layout, with measured figures and the paper's, as text, Markdown, plot."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from .tables import Row, Table
+
+# Student's t: a difference beyond it is one in twenty by chance alone, by number of seeds less one.
+T_95 = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+METRIC_PREFIX = 'coco_panoptic/'
+
+
+class Measured(NamedTuple):
+    """A row and what was measured of it: one dict of metrics for each seed, in the same order."""
+
+    row: Row
+    metrics: list[dict[str, float]]
+
+    def values(self, name: str) -> list[float]:
+        """A metric, by seed."""
+        return [scores[METRIC_PREFIX + name] for scores in self.metrics]
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over seeds."""
+    if any(math.isnan(value) for value in values):
+        return '-'
+    return f'{mean(values):.1f}' + (f' ±{stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def difference(new: list[float], old: list[float]) -> str:
+    """Mean of the differences seed by seed, and whether they are more than noise."""
+    differences = [a - b for a, b in zip(new, old)]
+    text = f'{mean(differences):+.1f}'
+    if len(differences) < 2:
+        return f'{text} (one seed: noise unknown)'
+    error = T_95[min(len(differences), len(T_95)) - 1] * stdev(differences)
+    error /= math.sqrt(len(differences))
+    verdict = 'within the noise' if abs(mean(differences)) <= error else 'beyond the noise'
+    return f'{text} ±{error:.1f} ({verdict})'
+
+
+def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
+    """The table's head and, for each row, a line measured and a line of the paper."""
+    metrics_of = {id(item.row): item for item in measured}
+    result = [[*table.columns, 'data', *table.metrics]]
+    for row in table.rows:
+        if id(row) in metrics_of:
+            item = metrics_of[id(row)]
+            figures = [spread(item.values(name)) for name in table.metrics]
+            result.append([*row.cells, data, *figures])
+        figures = ['-' if math.isnan(value) else f'{value:.1f}' for value in row.paper]
+        result.append([*row.cells, f'{table.subset} (paper)', *figures])
+    return result
+
+
+def gains(measured: list[Measured]) -> list[str]:
+    """PQ of each measured row against the one above, and of the last against the first."""
+    found = [_gain(new, old) for old, new in pairwise(measured)]
+    if len(measured) > 2:
+        found.append(_gain(measured[-1], measured[0]))
+    return found
+
+
+def text_table(rows: list[list[str]]) -> str:
+    """Columns one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return '\n'.join('  '.join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """The same as a Markdown table."""
+    head, *body = ('| ' + ' | '.join(row) + ' |' for row in rows)
+    return '\n'.join([head, '|' + '---|' * len(rows[0]), *body])
+
+
+def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
+    """PQ of every measured row by seed, and the paper's, each as gain over the first row."""
+    figure = Figure(figsize=(7, 0.5 * len(measured) + 1.5), layout='constrained')
+    axis = figure.subplots()
+    names = [' '.join(filter(None, _named(table, item.row))) or 'baseline' for item in measured]
+    for place, item in enumerate(measured):
+        gain = [a - b for a, b in zip(item.values('PQ'), measured[0].values('PQ'))]
+        paper = item.row.paper[0] - measured[0].row.paper[0]
+        axis.plot(gain, [place] * len(gain), 'o', color='C0', alpha=0.5)
+        axis.plot(mean(gain), place, '|', color='C0', markersize=18, markeredgewidth=2)
+        axis.plot(paper, place, 'D', color='C1')
+    axis.plot([], [], 'o', color='C0', label=f'{data}: seeds and mean')
+    axis.plot([], [], 'D', color='C1', label='COCO (paper)')
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(f'PQ above "{names[0]}"')
+    axis.grid(axis='x', alpha=0.3)
+    axis.legend(fontsize='small')
+    figure.savefig(path, dpi=110)
+
+
+def _gain(new: Measured, old: Measured) -> str:
+    names = [Path(item.row.config).name.format_map(_Blank()) for item in (old, new)]
+    return f'{names[0]} -> {names[1]}: PQ {difference(new.values("PQ"), old.values("PQ"))}'
+
+
+class _Blank(dict):
+    def __missing__(self, key: str) -> str:
+        return '*'
+
+
+def _named(table: Table, row: Row) -> list[str]:
+    """The cells, with a cross replaced by the head of its column."""
+    return [
+        column if cell == 'x' else cell for column, cell in zip(table.columns, row.cells) if cell
+    ]

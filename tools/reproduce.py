@@ -1,0 +1,187 @@
+"""The paper's tables and figures: ``python tools/reproduce.py --table 2``.
+
+Trains what is missing with several seeds, evaluates it, and prints the table in the paper's layout,
+the paper's figures on COCO beside the measured ones (mean and standard deviation over seeds). What
+is done is kept in the work folder; an interrupted run goes on where it stopped. The table is also
+written there as JSON, Markdown and a plot.
+
+The data set is COCO (``--data coco``), or generated scenes with models, size and schedule that a
+CPU can train (``--data scenes``): small numbers of their own, not to be compared with COCO's.
+Tables 1, 2, 3, 4 and 6 are trained; table 5 and figure 7 are benchmarks of operators.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from paper import report
+from paper.runs import TOOLS, RunFailed, Trained
+from paper.tables import DATA, TABLES, Row, Table
+
+from mmbanet.datasets.scenes import generate_scenes
+
+OPERATORS = {
+    'table 5': ['benchmarks/roi_inlay.py'],
+    'figure 7': ['benchmarks/patch_recovery.py'],
+}
+
+
+def main() -> None:
+    """Parses the arguments, runs what is missing, prints the table."""
+    args = parse_arguments()
+    asked = f'table {args.table}' if args.table else f'figure {args.figure}'
+    if asked in OPERATORS:
+        command = [sys.executable, str(TOOLS / OPERATORS[asked][0]), '--out', str(args.work_dir)]
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        raise SystemExit(subprocess.run(command).returncode)
+
+    table = TABLES[args.table]
+    rows = [(row, *config_names(row, args.data)) for row in table.rows if row.config]
+    provide_data(args.data, args.data_root, rows)
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
+    try:
+        measured = measure(rows, args)
+    except (RunFailed, ValueError) as error:
+        raise SystemExit(f'{error}\nWhat is done stays in {args.work_dir}.') from error
+    write_report(table, measured, args)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('--table', type=int, choices=[1, 2, 3, 4, 5, 6])
+    which.add_argument('--figure', type=int, choices=[7])
+    parser.add_argument('--data', choices=list(DATA), default='scenes')
+    parser.add_argument('--data-root', type=Path, help='(default: data/scenes or data/coco)')
+    parser.add_argument('--seeds', type=int, default=3, help='(default: 3)')
+    parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time')
+    parser.add_argument('--gpus', type=int, default=1, help='processes of one training')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    args = parser.parse_args()
+    if min(args.seeds, args.jobs, args.gpus) < 1:
+        parser.error('--seeds, --jobs and --gpus must be at least 1')
+    args.data_root = args.data_root or Path('data') / args.data
+    args.work_dir = args.work_dir or Path('work_dirs/reproduce') / args.data
+    return args
+
+
+def config_names(row: Row, data: str) -> tuple[str, str]:
+    """The configs that a row is evaluated and trained with."""
+    return tuple(
+        name.format_map(DATA[data]) for name in (row.config, row.checkpoint_of or row.config)
+    )
+
+
+def provide_data(data: str, root: Path, rows: list[tuple[Row, str, str]]) -> None:
+    """Generates the scenes where there are none; checks that COCO is there.
+
+    Raises:
+        SystemExit: COCO's files are missing.
+    """
+    if data == 'scenes':
+        if not (root / 'scenes.json').exists():
+            generate_scenes(root)
+        return
+    names = ['train2017', 'val2017']
+    names += [f'annotations/panoptic_{name}' for name in names]
+    names += [f'{name}.json' for name in names[2:]] + ['annotations/instances_val2017.json']
+    missing = [name for name in names if not (root / name).exists()]
+    if missing:
+        raise SystemExit(
+            f'COCO is not complete in {root.resolve()}, missing: {", ".join(missing)}; '
+            'set --data-root, or take generated scenes with --data scenes'
+        )
+
+
+def measure(rows: list[tuple[Row, str, str]], args: argparse.Namespace) -> list[report.Measured]:
+    """Metrics of each row and seed; what is done is not done again.
+
+    Raises:
+        RunFailed: A training or an evaluation failed.
+        ValueError: The work folder holds a checkpoint of another config.
+    """
+
+    def trained(config: str, seed: int) -> Trained:
+        options = tuple(args.cfg_options)
+        return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus)
+
+    # Seed by seed, so that an interrupted run has whole tables.
+    configs = list(dict.fromkeys(config for *_, config in rows))
+    runs = [trained(config, seed) for seed in range(args.seeds) for config in configs]
+    start = time.monotonic()
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(run.train) for run in runs]
+        try:
+            for number, (run, future) in enumerate(zip(runs, futures), start=1):
+                what = 'trained' if future.result() else 'found'
+                minutes = (time.monotonic() - start) / 60
+                print(
+                    f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        tests = [
+            [pool.submit(trained(config, seed).evaluate, name) for seed in range(args.seeds)]
+            for _, name, config in rows
+        ]
+        return [
+            report.Measured(row, [future.result() for future in part])
+            for (row, *_), part in zip(rows, tests)
+        ]
+
+
+def write_report(table: Table, measured: list[report.Measured], args: argparse.Namespace) -> None:
+    """Prints the table and writes it as JSON, Markdown and a plot."""
+    data = f'{args.data} val'
+    seeds = f'{args.seeds} seed{"s" if args.seeds > 1 else ""}'
+    caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
+    rows = report.lines(table, measured, data)
+    notes = report.gains(measured)
+    print(f'\n{caption}\n\n{report.text_table(rows)}\n')
+    print('\n'.join(f'{data}: {note}' for note in notes))
+
+    stem = args.work_dir / f'table_{args.table}'
+    stem.with_suffix('.md').write_text(
+        '\n\n'.join([caption, report.markdown(rows), '\n'.join(f'* {note}' for note in notes)])
+        + '\n'
+    )
+    content = dict(
+        table=args.table,
+        data=data,
+        seeds=args.seeds,
+        torch=torch.__version__,
+        rows=[
+            dict(
+                config=config_names(item.row, args.data)[0],
+                cells=item.row.cells,
+                paper={
+                    name: value
+                    for name, value in zip(table.metrics, item.row.paper)
+                    if not math.isnan(value)
+                },
+                measured=item.metrics,
+            )
+            for item in measured
+        ],
+        gains=notes,
+    )
+    stem.with_suffix('.json').write_text(json.dumps(content, indent=1) + '\n')
+    report.plot(table, measured, data, stem.with_suffix('.png'))
+    print(f'\nwritten: {stem}.md, .json, .png')
+
+
+if __name__ == '__main__':
+    main()

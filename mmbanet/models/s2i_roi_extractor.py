@@ -98,10 +98,14 @@ class S2IRoIExtractor(SingleRoIExtractor):
         return crops + self._semantic_crops(semantic, rois)
 
     def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
-        """phi(crop(F_S)), the projection done on whichever has fewer positions."""
+        """phi(crop(F_S)), or phi first where that is less work."""
         height, width = self.semantic_roi_layer.output_size
+        positions_in_crops = len(rois) * height * width
         positions_in_map = semantic.shape[0] * semantic.shape[2] * semantic.shape[3]
-        if len(rois) * height * width < positions_in_map:
+        # Per position of the crops, cropping F_S costs about as much as phi on the CPU, and
+        # cropping what phi makes of it the less the fewer channels that has.
+        saved = 1 - self.phi.out_channels / self.phi.in_channels
+        if positions_in_crops * (1 + saved) < positions_in_map:
             return self.phi(self.semantic_roi_layer(semantic, rois.type_as(semantic)))
         # Under autocast phi's output has another dtype than F_S, and mmcv's RoIAlign wants one.
         projected = self.phi(semantic)

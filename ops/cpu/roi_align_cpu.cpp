@@ -1,9 +1,9 @@
 // RoIAlign with average pooling on the CPU, forward and backward: mmcv's, with threads, and with
 // work in proportion to a RoI's pixels instead of its samples.
 //
-// A task is a block of channels of an image: it copies that slice of the map to scratch memory,
-// where the RoIs find it in the cache. Every element of a result has one writer, which goes through
-// the RoIs in order, so the result does not depend on the number of threads.
+// A task is a block of channels of an image, or of one of few RoIs: it copies that slice of the map
+// to scratch memory, where RoIs find it in the cache. Every element of a result has one writer,
+// which goes through the RoIs in order, so the result does not depend on the number of threads.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "../mmbanet_ops.h"
-#include "bin_weights.h"
 #include "channel_slice.h"
 #include "running_max.h"
+#include "sampled_rois.h"
 #include "simd.h"
 
 namespace mmbanet {
@@ -23,72 +23,6 @@ namespace {
 
 // Columns that are summed side by side.
 constexpr int64_t kColumns = 4;
-
-// One RoI of an image. Offsets are in elements of the slice.
-template <typename acc_t>
-struct SampledRoi {
-  int64_t index;
-  BinWeights<acc_t> rows, columns;
-  std::vector<int64_t> row_offsets, column_offsets;  // of rows.pixels and columns.pixels
-};
-
-// The RoIs of an image, and the pixels that they sample.
-template <typename acc_t>
-struct SampledImage {
-  std::vector<SampledRoi<acc_t>> rois;
-  PixelBox box;
-};
-
-// Sizes of the crops and of the map.
-struct Sizes {
-  int64_t crop_height, crop_width;
-  int height, width;
-
-  int64_t positions() const { return crop_height * crop_width; }
-  int64_t pixels() const { return static_cast<int64_t>(height) * width; }
-};
-
-void extend(const std::vector<int>& pixels, int& begin, int& end) {
-  for (const int pixel : pixels) {
-    begin = std::min(begin, pixel);
-    end = std::max(end, pixel + 1);
-  }
-}
-
-// rois: float64 (K, 5) with valid image indices.
-template <typename acc_t>
-std::vector<SampledImage<acc_t>> sample_images(const Tensor& rois, int64_t batch_size,
-                                               const Sizes& sizes, const Sampling& sampling) {
-  std::vector<SampledImage<acc_t>> images(batch_size);
-  for (auto& image : images) image.box = {sizes.height, 0, sizes.width, 0};
-  BinBuilder row_builder(sizes.height), column_builder(sizes.width);
-  const double* const boxes = rois.const_data_ptr<double>();
-  for (int64_t k = 0; k < rois.size(0); ++k) {
-    const double* const box = boxes + k * 5;
-    const auto side = [&](int i) { return static_cast<acc_t>(box[i]); };
-    SampledRoi<acc_t> roi;
-    roi.index = k;
-    roi.rows = row_builder.build(side(2), side(4), sizes.crop_height, sampling);
-    roi.columns = column_builder.build(side(1), side(3), sizes.crop_width, sampling);
-    auto& image = images[static_cast<int64_t>(box[0])];
-    if (!roi.rows.pixels.empty() && !roi.columns.pixels.empty()) {
-      extend(roi.rows.pixels, image.box.row_begin, image.box.row_end);
-      extend(roi.columns.pixels, image.box.column_begin, image.box.column_end);
-    }
-    image.rois.push_back(std::move(roi));
-  }
-  for (auto& image : images) {
-    for (auto& roi : image.rois) {
-      for (const int row : roi.rows.pixels) {
-        roi.row_offsets.push_back((row - image.box.row_begin) * image.box.columns() * kLanes);
-      }
-      for (const int column : roi.columns.pixels) {
-        roi.column_offsets.push_back((column - image.box.column_begin) * kLanes);
-      }
-    }
-  }
-  return images;
-}
 
 // Scratch memory of a thread.
 template <typename acc_t>
@@ -188,24 +122,6 @@ MMBANET_INLINE void add_crop_gradient(const SampledRoi<acc_t>& roi, const Sizes&
   }
 }
 
-// Calls body(target, image, first channel, scratch) for every block of channels of every image.
-template <typename acc_t, typename Body>
-void for_blocks(const std::vector<SampledImage<acc_t>>& images, int64_t channels,
-                const Sizes& sizes, const Body& body) {
-  const int64_t blocks = (channels + kLanes - 1) / kLanes;
-  const auto tasks = static_cast<int64_t>(images.size()) * blocks;
-  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
-    Scratch<acc_t> scratch(sizes);
-    run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
-      for (int64_t task = begin; task < end; ++task) {
-        const PixelBox& box = images[task / blocks].box;
-        if (box.rows() > 0) scratch.slice.resize(box.rows() * box.columns() * kLanes);
-        body(target, task / blocks, task % blocks * kLanes, scratch);
-      }
-    });
-  });
-}
-
 // A tensor (N, C, h, w), NCHW or channels-last.
 template <typename scalar_t>
 struct Planes {
@@ -230,6 +146,36 @@ struct Planes {
   bool channels_last;
 };
 
+// Calls body(target, group, first channel, scratch) for every block of channels of every group.
+template <typename acc_t, typename Body>
+void for_blocks(const std::vector<Group<acc_t>>& groups, int64_t channels, const Sizes& sizes,
+                const Body& body) {
+  const int64_t blocks = (channels + kLanes - 1) / kLanes;
+  const auto tasks = static_cast<int64_t>(groups.size()) * blocks;
+  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+    Scratch<acc_t> scratch(sizes);
+    run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
+      for (int64_t task = begin; task < end; ++task) {
+        const auto& group = groups[task / blocks];
+        scratch.slice.resize(group.box.area() * kLanes);
+        body(target, group, task % blocks * kLanes, scratch);
+      }
+    });
+  });
+}
+
+// Calls copy(pixels in the map, pixels in the slice) for the rows of a group's box.
+template <typename scalar_t, typename acc_t, typename Copy>
+MMBANET_INLINE void for_rows(const Planes<scalar_t>& map, const Group<acc_t>& group,
+                             int64_t channel, int64_t width, Scratch<acc_t>& scratch,
+                             const Copy& copy) {
+  const PixelBox& box = group.box;
+  acc_t* slice = scratch.slice.data();
+  for (int64_t row = box.row_begin; row < box.row_end; ++row, slice += box.columns() * kLanes) {
+    copy(map.at(group.image, channel, row * width + box.column_begin), slice);
+  }
+}
+
 Tensor roi_align_cpu(const Tensor& input, const Tensor& rois, int64_t crop_height,
                      int64_t crop_width, double spatial_scale, int64_t sampling_ratio,
                      bool aligned) {
@@ -240,28 +186,24 @@ Tensor roi_align_cpu(const Tensor& input, const Tensor& rois, int64_t crop_heigh
   if (output.numel() == 0 || input.numel() == 0) return output.zero_();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "roi_align", [&] {
     using acc_t = at::opmath_type<scalar_t>;
-    const auto images =
-        sample_images<acc_t>(rois, input.size(0), sizes, {spatial_scale, sampling_ratio, aligned});
+    auto groups = split_sparse(group_by_image<acc_t>(rois, input.size(0), sizes,
+                                                     {spatial_scale, sampling_ratio, aligned}));
+    set_offsets(groups);
     const Planes<const scalar_t> map(input, input.const_data_ptr<scalar_t>());
     const Planes<scalar_t> crops(output, output.mutable_data_ptr<scalar_t>());
-    for_blocks(
-        images, map.channels, sizes,
-        [&](auto target, int64_t n, int64_t channel, Scratch<acc_t>& scratch)
-            MMBANET_INLINE_LAMBDA {
-              const auto& image = images[n];
-              const PixelBox& box = image.box;
-              for (int row = box.row_begin; row < box.row_end; ++row) {
-                load_pixels(
-                    map.at(n, channel, static_cast<int64_t>(row) * sizes.width + box.column_begin),
-                    map.block(channel), box.columns(),
-                    scratch.slice.data() + (row - box.row_begin) * box.columns() * kLanes);
-              }
-              for (const auto& roi : image.rois) {
-                crop_slice<decltype(target)>(roi, sizes, scratch);
-                store_pixels(scratch.crop.data(), crops.block(channel), sizes.positions(),
-                             crops.at(roi.index, channel, 0));
-              }
-            });
+    for_blocks(groups, map.channels, sizes,
+               [&](auto target, const auto& group, int64_t channel, auto& scratch)
+                   MMBANET_INLINE_LAMBDA {
+                     for_rows(map, group, channel, sizes.width, scratch,
+                              [&](const scalar_t* pixels, acc_t* slice) MMBANET_INLINE_LAMBDA {
+                                load_pixels(pixels, map.block(channel), group.box.columns(), slice);
+                              });
+                     for (const auto& roi : group.rois) {
+                       crop_slice<decltype(target)>(roi, sizes, scratch);
+                       store_pixels(scratch.crop.data(), crops.block(channel), sizes.positions(),
+                                    crops.at(roi.index, channel, 0));
+                     }
+                   });
   });
   return output;
 }
@@ -277,29 +219,26 @@ Tensor roi_align_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t ba
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_align_backward", [&] {
         using acc_t = at::opmath_type<scalar_t>;
-        const auto images =
-            sample_images<acc_t>(rois, batch_size, sizes, {spatial_scale, sampling_ratio, aligned});
+        auto images = group_by_image<acc_t>(rois, batch_size, sizes,
+                                            {spatial_scale, sampling_ratio, aligned});
+        set_offsets(images);
         const Planes<const scalar_t> crops(grad, grad.const_data_ptr<scalar_t>());
         const Planes<scalar_t> map(output, output.mutable_data_ptr<scalar_t>());
-        for_blocks(
-            images, map.channels, sizes,
-            [&](auto target, int64_t n, int64_t channel,
-                Scratch<acc_t>& scratch) MMBANET_INLINE_LAMBDA {
-              const auto& image = images[n];
-              const PixelBox& box = image.box;
-              std::fill(scratch.slice.begin(), scratch.slice.end(), acc_t(0));
-              for (const auto& roi : image.rois) {
-                load_pixels(crops.at(roi.index, channel, 0), crops.block(channel),
-                            sizes.positions(), scratch.crop.data());
-                add_crop_gradient<decltype(target)>(roi, sizes, scratch);
-              }
-              for (int row = box.row_begin; row < box.row_end; ++row) {
-                store_pixels(
-                    scratch.slice.data() + (row - box.row_begin) * box.columns() * kLanes,
-                    map.block(channel), box.columns(),
-                    map.at(n, channel, static_cast<int64_t>(row) * sizes.width + box.column_begin));
-              }
-            });
+        for_blocks(images, map.channels, sizes,
+                   [&](auto target, const auto& image, int64_t channel, auto& scratch)
+                       MMBANET_INLINE_LAMBDA {
+                         std::fill(scratch.slice.begin(), scratch.slice.end(), acc_t(0));
+                         for (const auto& roi : image.rois) {
+                           load_pixels(crops.at(roi.index, channel, 0), crops.block(channel),
+                                       sizes.positions(), scratch.crop.data());
+                           add_crop_gradient<decltype(target)>(roi, sizes, scratch);
+                         }
+                         for_rows(map, image, channel, sizes.width, scratch,
+                                  [&](scalar_t* pixels, const acc_t* slice) MMBANET_INLINE_LAMBDA {
+                                    store_pixels(slice, map.block(channel), image.box.columns(),
+                                                 pixels);
+                                  });
+                       });
       });
   return output;
 }

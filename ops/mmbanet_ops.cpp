@@ -16,6 +16,9 @@ namespace {
 // Coordinates of pixels are ints in the kernels.
 constexpr int64_t kMaxSide = std::numeric_limits<int>::max() - 1024;
 
+// Work is in proportion to it.
+constexpr int64_t kMaxSamplingRatio = 1024;
+
 void check_side(int64_t side, const char* name, int64_t minimum) {
   TORCH_CHECK_VALUE(side >= minimum && side <= kMaxSide, name, " must be between ", minimum,
                     " and ", kMaxSide, ", got ", side);
@@ -31,15 +34,19 @@ void check_features(const Tensor& features, const char* name, const char* shape,
       name, " must be float64, float32, float16 or bfloat16, got ", dtype);
 }
 
-void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
+void check_rois_shape(const Tensor& rois, const Tensor& features, const char* features_name) {
   TORCH_CHECK_VALUE(rois.dim() == 2 && rois.size(1) == 5,
                     "rois must have shape (K, 5): image index, x1, y1, x2, y2; got ", rois.sizes());
+  TORCH_CHECK_VALUE(rois.device() == features.device(), "rois must be on ", features_name,
+                    "'s device ", features.device(), ", got ", rois.device());
+}
+
+void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
+  check_rois_shape(rois, features, features_name);
   TORCH_CHECK_TYPE(rois.scalar_type() == at::kFloat || rois.scalar_type() == at::kDouble,
                    "rois must be float32 or float64, since halves cannot hold image coordinates "
                    "(convert with rois.float()); got ",
                    rois.scalar_type());
-  TORCH_CHECK_VALUE(rois.device() == features.device(), "rois must be on ", features_name,
-                    "'s device ", features.device(), ", got ", rois.device());
 }
 
 // images: the first column of `rois`, float64, on the CPU.
@@ -79,6 +86,20 @@ void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
   check_side(grad.size(3), "grad's width", 0);
   check_side(crop_height, "crop_height", 1);
   check_side(crop_width, "crop_width", 1);
+  check_spatial_scale(spatial_scale);
+}
+
+// What RoIAlign and its backward pass have in common. mmdet converts RoIs to the features' dtype.
+void check_roi_align(const Tensor& features, const char* name, const char* shape,
+                     const Tensor& rois, int64_t sampling_ratio, double spatial_scale) {
+  check_features(features, name, shape);
+  check_side(features.size(2), name, 0);
+  check_side(features.size(3), name, 0);
+  check_rois_shape(rois, features, name);
+  TORCH_CHECK_TYPE(rois.is_floating_point(), "rois must have a floating dtype, got ",
+                   rois.scalar_type());
+  TORCH_CHECK_VALUE(sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
+                    kMaxSamplingRatio, ", got ", sampling_ratio);
   check_spatial_scale(spatial_scale);
 }
 
@@ -160,6 +181,30 @@ Tensor roi_upsample_backward(const Tensor& grad, const Tensor& rois, int64_t cro
                               spatial_scale, aligned, mean);
 }
 
+Tensor roi_align(const Tensor& input, const Tensor& rois, int64_t crop_height, int64_t crop_width,
+                 double spatial_scale, int64_t sampling_ratio, bool aligned) {
+  check_roi_align(input, "input", "(N, C, H, W)", rois, sampling_ratio, spatial_scale);
+  check_side(crop_height, "output_size[0]", 1);
+  check_side(crop_width, "output_size[1]", 1);
+  return DISPATCH_DEVICE_IMPL(roi_align_impl, kernel_features(input),
+                              kernel_rois(rois, input.size(0)), crop_height, crop_width,
+                              spatial_scale, sampling_ratio, aligned);
+}
+
+Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, int64_t batch_size,
+                          int64_t height, int64_t width, double spatial_scale,
+                          int64_t sampling_ratio, bool aligned) {
+  check_roi_align(grad, "grad", "(K, C, h, w)", rois, sampling_ratio, spatial_scale);
+  TORCH_CHECK_VALUE(rois.size(0) == grad.size(0), "rois must have one row for each of grad's ",
+                    grad.size(0), " crops, got ", rois.size(0));
+  TORCH_CHECK_VALUE(batch_size >= 0, "batch_size must not be negative, got ", batch_size);
+  check_side(height, "height", 0);
+  check_side(width, "width", 0);
+  return DISPATCH_DEVICE_IMPL(roi_align_backward_impl, kernel_features(grad),
+                              kernel_rois(rois, batch_size), batch_size, height, width,
+                              spatial_scale, sampling_ratio, aligned);
+}
+
 std::optional<Tensor> kernel_matrix(const std::optional<Tensor>& matrix) {
   return matrix ? std::optional<Tensor>(matrix->contiguous()) : std::nullopt;
 }
@@ -193,6 +238,12 @@ TORCH_LIBRARY(mmbanet, m) {
       "roi_upsample_backward(Tensor grad, Tensor rois, SymInt crop_height, SymInt crop_width, "
       "float spatial_scale, bool aligned, bool mean) -> Tensor");
   m.def("resized_argmax(Tensor logits, Tensor? rows, Tensor? cols) -> Tensor");
+  m.def(
+      "roi_align(Tensor input, Tensor rois, SymInt crop_height, SymInt crop_width, "
+      "float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor rois, SymInt batch_size, SymInt height, "
+      "SymInt width, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
 }
 
 // The same functions for both keys: mmcv's registry tells the devices apart.
@@ -206,6 +257,12 @@ TORCH_LIBRARY(mmbanet, m) {
   }
 MMBANET_REGISTER(CPU)
 MMBANET_REGISTER(CUDA)
+
+// mmcv has RoIAlign for other devices.
+TORCH_LIBRARY_IMPL(mmbanet, CPU, m) {
+  m.impl("roi_align", &roi_align);
+  m.impl("roi_align_backward", &roi_align_backward);
+}
 
 // Lets Python load the library with a plain import; it has no content of its own.
 PyMODINIT_FUNC PyInit__ops() {

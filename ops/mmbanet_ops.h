@@ -25,6 +25,16 @@ Tensor roi_upsample_backward_impl(const Tensor& grad, const Tensor& rois, int64_
                                   int64_t crop_width, double spatial_scale, bool aligned,
                                   bool mean);
 
+// RoIAlign: the crops (K, C, h, w) of maps (N, C, H, W), and the gradient of the maps. mmcv has
+// both for other devices.
+Tensor roi_align_impl(const Tensor& input, const Tensor& rois, int64_t crop_height,
+                      int64_t crop_width, double spatial_scale, int64_t sampling_ratio,
+                      bool aligned);
+
+Tensor roi_align_backward_impl(const Tensor& grad, const Tensor& rois, int64_t batch_size,
+                               int64_t height, int64_t width, double spatial_scale,
+                               int64_t sampling_ratio, bool aligned);
+
 // rows (H, h) and columns (W, w): float32, contiguous, on the logits' device; none: the identity.
 // logits (C, h, w) of any strides, C > 0. The result is int32 (H, W), contiguous.
 Tensor resized_argmax_impl(const Tensor& logits, const std::optional<Tensor>& rows,

@@ -12,8 +12,8 @@ pyramid = dict(
 )
 model = dict(
     roi_head=dict(
-        bbox_roi_extractor=dict(pyramid, roi_layer=box_extractor.roi_layer),
-        mask_roi_extractor=dict(pyramid, roi_layer=mask_extractor.roi_layer),
+        bbox_roi_extractor=dict(pyramid, roi_layer=dict(box_extractor.roi_layer, type='RoIAlign')),
+        mask_roi_extractor=dict(pyramid, roi_layer=dict(mask_extractor.roi_layer, type='RoIAlign')),
     ),
 )
 del box_extractor, mask_extractor, pyramid

@@ -1,6 +1,6 @@
 """Model components; importing this registers all of them."""
 
-from mmbanet.ops import RoIInlay, RoIUpsample
+from mmbanet.ops import RoIAlign, RoIInlay, RoIUpsample
 from mmbanet.registry import MODELS
 
 from .detectors import BANet, InstanceSemanticFusion
@@ -13,6 +13,7 @@ from .semantic_feature_head import SemanticFeatureHead
 from .semantic_models import SemanticModel, SemanticPredictionFolder, SemanticSegmentor
 
 # The ops know nothing of registries, so that they can be used with torch alone.
+MODELS.register_module(module=RoIAlign)
 MODELS.register_module(module=RoIInlay)
 MODELS.register_module(module=RoIUpsample)
 
@@ -23,6 +24,7 @@ __all__ = [
     'InstanceSemanticFusion',
     'OcclusionAwareFusionHead',
     'OracleModel',
+    'RoIAlign',
     'RoIInlay',
     'RoIUpsample',
     'S2IRoIExtractor',

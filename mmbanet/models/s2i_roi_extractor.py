@@ -17,7 +17,8 @@ class S2IRoIExtractor(SingleRoIExtractor):
     :class:`~mmbanet.models.detectors.BANet` hands to its RoI head.
 
     Args:
-        roi_layer: RoI layer, used for the pyramid and for F_S.
+        roi_layer: RoI layer, used for the pyramid and for F_S: ``mmbanet.RoIAlign``, or one of
+            mmcv's by its name alone.
         out_channels: Channels of the pyramid and of the result.
         featmap_strides: Strides of the pyramid levels used.
         finest_scale: Scale threshold of level 0, see mmdet's ``SingleRoIExtractor``.
@@ -49,6 +50,15 @@ class S2IRoIExtractor(SingleRoIExtractor):
         self.semantic_roi_layer = self.build_roi_layers(roi_layer, [semantic_stride])[0]
         # Without a bias phi commutes with the linear RoI layer, outside the map too.
         self.phi = nn.Conv2d(semantic_channels, out_channels, 1, bias=False)
+
+    def build_roi_layers(
+        self, layer_cfg: ConfigType, featmap_strides: Sequence[int]
+    ) -> nn.ModuleList:
+        """One layer for each stride. mmdet's method looks names up in mmcv only."""
+        layer_type = layer_cfg['type']
+        if isinstance(layer_type, str) and layer_type.startswith('mmbanet.'):
+            layer_cfg = dict(layer_cfg, type=MODELS.get(layer_type))
+        return super().build_roi_layers(layer_cfg, featmap_strides)
 
     @property
     def num_inputs(self) -> int | None:
@@ -88,10 +98,14 @@ class S2IRoIExtractor(SingleRoIExtractor):
         return crops + self._semantic_crops(semantic, rois)
 
     def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
-        """phi(crop(F_S)), the projection done on whichever has fewer positions."""
+        """phi(crop(F_S)), or phi first where that is less work."""
         height, width = self.semantic_roi_layer.output_size
+        positions_in_crops = len(rois) * height * width
         positions_in_map = semantic.shape[0] * semantic.shape[2] * semantic.shape[3]
-        if len(rois) * height * width < positions_in_map:
+        # Per position of the crops, cropping F_S costs about as much as phi on the CPU, and
+        # cropping what phi makes of it the less the fewer channels that has.
+        saved = 1 - self.phi.out_channels / self.phi.in_channels
+        if positions_in_crops * (1 + saved) < positions_in_map:
             return self.phi(self.semantic_roi_layer(semantic, rois.type_as(semantic)))
         # Under autocast phi's output has another dtype than F_S, and mmcv's RoIAlign wants one.
         projected = self.phi(semantic)

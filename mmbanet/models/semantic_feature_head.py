@@ -75,11 +75,12 @@ class SemanticFeatureHead(BaseSemanticHead):
         nn.init.normal_(self.conv_logits.weight, 0, 0.01)
         nn.init.zeros_(self.conv_logits.bias)
 
-    def forward(self, x: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(self, x: Sequence[Tensor], with_logits: bool = True) -> dict[str, Tensor]:
         """Semantic features and logits.
 
         Args:
             x: Pyramid levels (N, C, H / 2^i, W / 2^i), the finest first; at least ``num_levels``.
+            with_logits: Whether to make the logits, too.
 
         Returns:
             ``seg_feats``: F_S (N, num_levels * feat_channels[-1], H, W);
@@ -94,6 +95,8 @@ class SemanticFeatureHead(BaseSemanticHead):
             for level in levels[1:]
         ]
         seg_feats = torch.cat(levels, dim=1)
+        if not with_logits:
+            return dict(seg_feats=seg_feats)
         return dict(seg_feats=seg_feats, seg_preds=self.conv_logits(seg_feats))
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:

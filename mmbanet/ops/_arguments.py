@@ -16,12 +16,17 @@ def check_arguments(
 ) -> None:
     """Raises TypeError naming the first argument that has the wrong type."""
     check_tensors(input=input, rois=rois)
-    if not _is_int(batch_size):
-        raise TypeError(f'batch_size must be an int, got {type(batch_size).__name__}')
-    if not isinstance(spatial_scale, (Real, torch.SymFloat)):
-        raise TypeError(f'spatial_scale must be a number, got {type(spatial_scale).__name__}')
-    if not isinstance(aligned, bool):
-        raise TypeError(f'aligned must be a bool, got {type(aligned).__name__}')
+    _check_int('batch_size', batch_size)
+    _check_grid(spatial_scale, aligned)
+
+
+def check_roi_align_arguments(
+    input: Any, rois: Any, spatial_scale: Any, sampling_ratio: Any, aligned: Any
+) -> None:
+    """Raises TypeError naming the first argument that has the wrong type."""
+    check_tensors(input=input, rois=rois)
+    _check_int('sampling_ratio', sampling_ratio)
+    _check_grid(spatial_scale, aligned)
 
 
 def check_tensors(**values: Any) -> None:
@@ -41,6 +46,18 @@ def parse_output_size(output_size: Any) -> tuple[int, int]:
         raise TypeError(f'output_size must be two ints (height, width), got {output_size!r}')
     height, width = output_size
     return height, width
+
+
+def _check_int(name: str, value: Any) -> None:
+    if not _is_int(value):
+        raise TypeError(f'{name} must be an int, got {type(value).__name__}')
+
+
+def _check_grid(spatial_scale: Any, aligned: Any) -> None:
+    if not isinstance(spatial_scale, (Real, torch.SymFloat)):
+        raise TypeError(f'spatial_scale must be a number, got {type(spatial_scale).__name__}')
+    if not isinstance(aligned, bool):
+        raise TypeError(f'aligned must be a bool, got {type(aligned).__name__}')
 
 
 def _is_int(value: Any) -> bool:

@@ -1,59 +1,58 @@
 """Fake-tensor and autograd registrations of the compiled operators.
 
-RoIInlay and RoIUpsample are linear in their first argument, so their derivative is their transpose,
-which is an operator of its own (``*_backward``), and the derivative of that is the operator itself:
-gradients of any order come from these two. RoIs have no gradient, nor has an argmax.
+RoIInlay, RoIUpsample and RoIAlign are linear in their first argument, so their derivative is their
+transpose, which is an operator of its own (``*_backward``), and the derivative of that is the
+operator itself: gradients of any order come from these two. RoIs have no gradient, nor has an
+argmax.
 
-Shapes: input (K, C, h, w), rois (K, 5), map and gradient of the map (N, C, H, W). Results have the
-memory format of the features that they are made from: NCHW or channels-last.
+Shapes: crops (K, C, h, w), rois (K, 5), maps (N, C, H, W). Results have the memory format of the
+features that they are made from: NCHW or channels-last.
 """
 
 import torch
 from torch._prims_common import suggest_memory_format
 
 
-def _register(name: str) -> None:
-    """Registers ``mmbanet::<name>`` and ``mmbanet::<name>_backward``.
+def _register(to_map_name: str, to_crops_name: str) -> None:
+    """Registers two operators that are each other's transposes.
 
-    Both take (features, rois, sizes..., spatial_scale, aligned, ...): the forward operator's sizes
-    are N, H, W, the backward one's h, w. What follows the sizes is passed from one to the other.
+    Both take (features, rois, sizes..., options...): the sizes are N, H, W for the operator that
+    makes a map and h, w for the one that makes crops. Options are passed from one to the other.
     """
-    forward = getattr(torch.ops.mmbanet, name)
-    backward = getattr(torch.ops.mmbanet, f'{name}_backward')
+    to_map = getattr(torch.ops.mmbanet, to_map_name)
+    to_crops = getattr(torch.ops.mmbanet, to_crops_name)
 
-    def forward_fake(input, rois, batch_size, height, width, *options):
-        _check_fake(input, rois)
-        torch._check(input.shape[0] == rois.shape[0], lambda: 'rois must have one row per crop')
-        return _empty_like_layout(input, (batch_size, input.shape[1], height, width))
+    def to_map_fake(crops, rois, batch_size, height, width, *options):
+        _check_fake(crops, rois)
+        torch._check(crops.shape[0] == rois.shape[0], lambda: 'rois must have one row per crop')
+        return _empty_like_layout(crops, (batch_size, crops.shape[1], height, width))
 
-    def backward_fake(grad, rois, crop_height, crop_width, *options):
-        _check_fake(grad, rois)
-        return _empty_like_layout(grad, (rois.shape[0], grad.shape[1], crop_height, crop_width))
+    def to_crops_fake(map, rois, crop_height, crop_width, *options):
+        _check_fake(map, rois)
+        return _empty_like_layout(map, (rois.shape[0], map.shape[1], crop_height, crop_width))
 
-    def forward_context(ctx, inputs, output):
-        input, ctx.rois, _, _, _, *ctx.options = inputs
-        ctx.crop_size = input.shape[-2:]
+    def to_map_context(ctx, inputs, output):
+        crops, ctx.rois, _, _, _, *ctx.options = inputs
+        ctx.crop_size = crops.shape[-2:]
 
-    def forward_gradient(ctx, grad):
-        grad_input = backward(grad, ctx.rois, *ctx.crop_size, *ctx.options)
-        return grad_input, *[None] * (4 + len(ctx.options))
+    def to_map_gradient(ctx, grad):
+        grad_crops = to_crops(grad, ctx.rois, *ctx.crop_size, *ctx.options)
+        return grad_crops, *[None] * (4 + len(ctx.options))
 
-    def backward_context(ctx, inputs, output):
-        grad, ctx.rois, _, _, *ctx.options = inputs
-        ctx.map_size = (grad.shape[0], *grad.shape[-2:])
+    def to_crops_context(ctx, inputs, output):
+        map, ctx.rois, _, _, *ctx.options = inputs
+        ctx.map_size = (map.shape[0], *map.shape[-2:])
 
-    def backward_gradient(ctx, grad):
-        grad_grad = forward(grad, ctx.rois, *ctx.map_size, *ctx.options)
-        return grad_grad, *[None] * (3 + len(ctx.options))
+    def to_crops_gradient(ctx, grad):
+        grad_map = to_map(grad, ctx.rois, *ctx.map_size, *ctx.options)
+        return grad_map, *[None] * (3 + len(ctx.options))
 
-    torch.library.register_fake(f'mmbanet::{name}', forward_fake)
-    torch.library.register_fake(f'mmbanet::{name}_backward', backward_fake)
-    torch.library.register_autograd(
-        f'mmbanet::{name}', forward_gradient, setup_context=forward_context
-    )
-    torch.library.register_autograd(
-        f'mmbanet::{name}_backward', backward_gradient, setup_context=backward_context
-    )
+    for name, fake, gradient, context in (
+        (to_map_name, to_map_fake, to_map_gradient, to_map_context),
+        (to_crops_name, to_crops_fake, to_crops_gradient, to_crops_context),
+    ):
+        torch.library.register_fake(f'mmbanet::{name}', fake)
+        torch.library.register_autograd(f'mmbanet::{name}', gradient, setup_context=context)
 
 
 def _resized_argmax_fake(logits, rows, cols):
@@ -78,6 +77,7 @@ def _check_fake(features, rois) -> None:
     torch._check(rois.shape[1] == 5, lambda: f'rois must have shape (K, 5), got {rois.shape}')
 
 
-_register('roi_inlay')
-_register('roi_upsample')
+_register('roi_inlay', 'roi_inlay_backward')
+_register('roi_upsample', 'roi_upsample_backward')
+_register('roi_align_backward', 'roi_align')
 torch.library.register_fake('mmbanet::resized_argmax', _resized_argmax_fake)

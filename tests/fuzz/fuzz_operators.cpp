@@ -77,6 +77,7 @@ void run_set(const std::vector<Operator>& operators, uint64_t seed, Counts& coun
   if (!set.finite) return;
   check_adjoint(operators[0], set, results["roi_inlay"], results["roi_inlay_backward"]);
   check_adjoint(operators[2], set, results["roi_upsample"], results["roi_upsample_backward"]);
+  check_adjoint(operators[4], set, results["roi_align_backward"], results["roi_align"]);
 }
 
 // Provokes a report in the operators' own code, or a violation, to show that neither passes

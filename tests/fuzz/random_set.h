@@ -53,6 +53,7 @@ struct RandomSet {
   double spatial_scale;
   bool aligned;
   bool mean;
+  int64_t sampling_ratio;
   std::optional<Tensor> rows, columns;  // (.., H) and (.., W): resize the maps; none: they do not
   bool finite;                          // no NaN and no infinity in `input` and `grad`
   std::optional<int64_t> bad_roi;       // the first RoI whose image index is outside [0, N)
@@ -230,6 +231,7 @@ inline RandomSet draw_set(uint64_t seed) {
                            set.finite, random);
   set.rows = draw_matrix(sizes.height, random);
   set.columns = draw_matrix(sizes.width, random);
+  set.sampling_ratio = random.pick({-1, 0, 0, 1, 2, 5});
   return set;
 }
 

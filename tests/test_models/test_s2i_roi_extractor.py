@@ -3,15 +3,16 @@ import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 
+import mmbanet.ops
 from mmbanet.models import S2IRoIExtractor
 
 ROI_LAYER = dict(type='RoIAlign', output_size=7, sampling_ratio=0)
 STRIDES = [4, 8, 16, 32]
 
 
-def make_extractor() -> S2IRoIExtractor:
+def make_extractor(roi_layer: dict = ROI_LAYER) -> S2IRoIExtractor:
     extractor = S2IRoIExtractor(
-        roi_layer=ROI_LAYER, out_channels=8, featmap_strides=STRIDES, semantic_channels=12
+        roi_layer=roi_layer, out_channels=8, featmap_strides=STRIDES, semantic_channels=12
     )
     extractor.init_weights()
     return extractor
@@ -29,9 +30,12 @@ def make_rois(count: int, size: int = 256) -> torch.Tensor:
 
 
 # 5 RoIs are projected after the crop, 400 (19,600 positions against 8,192) before it.
+@pytest.mark.parametrize('layer', ['RoIAlign', 'mmbanet.RoIAlign'])
 @pytest.mark.parametrize('count', [5, 400])
-def test_equation_1(count):
-    extractor = make_extractor()
+def test_equation_1(count, layer):
+    extractor = make_extractor(dict(ROI_LAYER, type=layer))
+    own = [isinstance(part, mmbanet.ops.RoIAlign) for part in extractor.roi_layers]
+    assert own == [layer == 'mmbanet.RoIAlign'] * 4
     feats, rois = make_inputs(), make_rois(count)
 
     plain = SingleRoIExtractor(roi_layer=ROI_LAYER, out_channels=8, featmap_strides=STRIDES)

@@ -34,6 +34,9 @@ def test_features_are_one_subnet_on_every_level_upsampled_and_concatenated():
     logits = torch.einsum('nchw,kc->nkhw', expected, weight) + head.conv_logits.bias[:, None, None]
     torch.testing.assert_close(out['seg_preds'], logits, rtol=1e-4, atol=1e-6)
 
+    (alone,) = head(x, with_logits=False).values()
+    assert torch.equal(alone, out['seg_feats'])
+
 
 def test_paper_width_is_512_channels_and_133_classes():
     head = SemanticFeatureHead()

@@ -7,7 +7,7 @@ width = 64
 norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
 # Objects of 8 to 80 pixels instead of COCO's 32 to 800.
 finest_scale = 14
-# One sample per bin: mmcv's RoIAlign has no threads on the CPU.
+# One sample per bin: PanopticFPN has the same layer from mmcv, which has no threads on the CPU.
 roi_layer = dict(sampling_ratio=1)
 
 model = dict(

@@ -54,7 +54,7 @@ model = dict(
         type='StandardRoIHead',
         bbox_roi_extractor=dict(
             type='mmbanet.S2IRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            roi_layer=dict(type='mmbanet.RoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=strides,
             finest_scale=56,
@@ -78,7 +78,7 @@ model = dict(
         # several around it, for box and mask branch alike.
         mask_roi_extractor=dict(
             type='mmbanet.S2IRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+            roi_layer=dict(type='mmbanet.RoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=strides,
             finest_scale=56,

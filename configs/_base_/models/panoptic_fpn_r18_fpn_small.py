@@ -22,11 +22,13 @@ model = dict(
     roi_head=dict(
         type='StandardRoIHead',
         bbox_roi_extractor=dict(
-            roi_layer=banet.roi_head.bbox_roi_extractor.roi_layer, **roi_extractor
+            roi_layer=dict(banet.roi_head.bbox_roi_extractor.roi_layer, type='RoIAlign'),
+            **roi_extractor,
         ),
         bbox_head=banet.roi_head.bbox_head,
         mask_roi_extractor=dict(
-            roi_layer=banet.roi_head.mask_roi_extractor.roi_layer, **roi_extractor
+            roi_layer=dict(banet.roi_head.mask_roi_extractor.roi_layer, type='RoIAlign'),
+            **roi_extractor,
         ),
         mask_head=dict(banet.roi_head.mask_head, type='FCNMaskHead'),
     ),

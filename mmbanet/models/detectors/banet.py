@@ -135,14 +135,13 @@ class BANet(TwoStagePanopticSegmentor):
         """
         img_metas = [sample.metainfo for sample in batch_data_samples]
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self.semantic_head(pyramid)
+        semantic = self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, batch_data_samples)
         detections = self.roi_head.predict(
             roi_inputs, proposals, batch_data_samples, rescale=rescale
         )
-        logits = semantic['seg_preds']
         if self.with_i2s:
             boxes = [
                 item.bboxes[chosen]
@@ -150,6 +149,8 @@ class BANet(TwoStagePanopticSegmentor):
             ]
             rois = bbox2roi(_boxes_in_input(boxes, img_metas, rescale))
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
+        else:
+            logits = semantic['seg_preds']
 
         labels = label_maps(
             logits,
@@ -183,7 +184,7 @@ class BANet(TwoStagePanopticSegmentor):
         I2S inlays the first 100 proposals of the batch here, as many as the mask head sees.
         """
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self.semantic_head(pyramid)
+        semantic = self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
         proposals = self._proposals(pyramid, batch_data_samples)
         outputs = (
@@ -191,12 +192,19 @@ class BANet(TwoStagePanopticSegmentor):
             *self.roi_head(roi_inputs, proposals, batch_data_samples),
         )
 
-        logits = semantic['seg_preds']
         if self.with_i2s:
             rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
             img_metas = [sample.metainfo for sample in batch_data_samples]
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
+        else:
+            logits = semantic['seg_preds']
         return (*outputs, logits)
+
+    def _semantic_outputs(self, pyramid: Sequence[Tensor]) -> dict[str, Tensor]:
+        """F_S, and the semantic head's own logits unless I2S makes better ones, for inference."""
+        if self.with_i2s:
+            return self.semantic_head(pyramid, with_logits=False)
+        return self.semantic_head(pyramid)
 
     def _roi_inputs(self, pyramid: Sequence[Tensor], semantic: dict) -> Sequence[Tensor]:
         """What the RoI head sees: the pyramid, and with S2I F_S as the last item."""

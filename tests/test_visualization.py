@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 import torch
+from matplotlib.axes import Axes
 
 from mmbanet.models.fusion import explain_occlusion
 from mmbanet.visualization import colorize, describe_pair, draw_grid, draw_occlusion_graph
@@ -81,6 +83,48 @@ def test_graph_is_drawn_over_the_image():
     assert shows(left, green) == 0
     with_result = draw_occlusion_graph(image, masks, graph, names, scores, image, width=900)
     assert with_result.shape[1] == 900
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """(text, colour) of all that is written into pictures."""
+    lines, write = [], Axes.text
+
+    def spy(self, x, y, text, **style):
+        lines.append((text, style['color']))
+        return write(self, x, y, text, **style)
+
+    monkeypatch.setattr(Axes, 'text', spy)
+    return lines
+
+
+def test_removed_objects_are_written_in_grey_whatever_their_names(written):
+    image, masks, graph = overlapping_objects()
+    graph.keep[1] = False
+    names = ['bow_(weapon)', 'red', 'fan (electric)']
+    draw_occlusion_graph(image, masks, graph, names, [0.9, 0.7, 0.8])
+    colors = dict(written)
+    assert colors['0  bow_(weapon) 0.90'] == 'black'
+    assert colors['1  red 0.70 (removed)'] == '0.55'
+    assert colors['2  fan (electric) 0.80'] == 'black'
+
+
+@pytest.mark.parametrize(('count', 'more'), [(9, 0), (10, 5)])
+def test_no_more_than_40_pairs_are_listed(written, count, more):
+    masks = torch.zeros(count, 40, 60, dtype=torch.bool)
+    for k in range(count):
+        masks[k, 2 * k :, 3 * k :] = True
+    scores = torch.linspace(0.9, 0.5, count)
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    _, graph = explain_occlusion(masks, scores, image)
+    image, names = image.permute(1, 2, 0).numpy(), ['object'] * count
+    picture = draw_occlusion_graph(image, masks.numpy(), graph, names, scores.tolist(), width=400)
+    texts = [text for text, _ in written]
+    listed = [text for text in texts if 'overlap' in text]
+    assert listed == [describe_pair(graph, place) for place in range(len(graph.pairs) - more)]
+    assert [text for text in texts if 'more' in text] == [f'and {more} more'] * (more > 0)
+    assert len(listed) == min(len(graph.pairs), 40)
+    assert picture.shape[0] < 60 + 17 * (count + 40 + 6)
 
 
 def test_graph_of_nothing_is_drawn():

@@ -35,8 +35,10 @@ class OcclusionMetric(BaseMetric):
       ``accuracy_alike`` (cosine of the mean RGB above 0.97), of the pairs of a kind.
     * ``accuracy_any_overlap``: of all pairs with both instances matched to things that overlap at
       all.
-    * ``recall``: of all pairs of annotated things that are truly occluded, those judged: both were
-      detected, and their predicted masks overlap.
+    * ``recall``: of all pairs of annotated things whose full masks overlap by more than
+      ``occlusion_thr`` of either, those behind ``accuracy``: both were detected, and their
+      predicted masks, too, overlap by more than ``occlusion_thr`` of either, and mostly where the
+      full masks do.
     * ``pairs``, ``pairs_same_class`` and so on: the numbers behind them.
 
     Args:

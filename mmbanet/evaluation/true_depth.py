@@ -14,6 +14,8 @@ from pycocotools import mask as coco_mask
 SMALL = 0.25
 # Two objects are alike in colour where their mean RGB vectors have a cosine above this.
 ALIKE = 0.97
+# Pixels of each mask that are float32 at once; float32 counts up to 2 ** 24 exactly.
+PIXEL_BLOCK = 1 << 16
 
 KINDS = ('same_class', 'small_on_large', 'alike')
 
@@ -39,6 +41,9 @@ class TrueDepth(NamedTuple):
             annotation (dict): An image's entry of COCO's panoptic ``annotations``.
             label_of_category (dict): Labels of the thing categories; others are left out.
 
+        Returns:
+            TrueDepth: Without things, of 0 x 0 pixels, if there are no segments at all.
+
         Raises:
             ValueError: The annotation says nothing of depth.
         """
@@ -51,7 +56,7 @@ class TrueDepth(NamedTuple):
         ordered = [segments[i] for i in annotation['depth_order']]
         things = [s for s in ordered if s['category_id'] in label_of_category]
         labels = np.array([label_of_category[s['category_id']] for s in things], dtype=np.int64)
-        size = ordered[0]['amodal_rle']['size']
+        size = ordered[0]['amodal_rle']['size'] if ordered else (0, 0)
         amodal = np.zeros((len(things), *size), dtype=bool)
         visible = np.zeros_like(amodal)
         taken = np.zeros(size, dtype=bool)
@@ -105,14 +110,19 @@ class TrueDepth(NamedTuple):
     def mean_colours(self, image: np.ndarray) -> np.ndarray:
         """(G, 3) mean colours of the visible pixels of an image (H, W, 3)."""
         counts = np.maximum(self.visible.sum(axis=(1, 2)), 1)
-        flat = self.visible.reshape(len(self.visible), -1).astype(np.float64)
-        return flat @ image.reshape(-1, 3).astype(np.float64) / counts[:, None]
+        sums = [image[mask].sum(axis=0, dtype=np.float64) for mask in self.visible]
+        return np.reshape(sums, (-1, 3)) / counts[:, None]
 
 
 def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(A, B): pixels that masks (A, H, W) and (B, H, W) share."""
+    """(A, B) float64: pixels that masks (A, H, W) and (B, H, W) share."""
     pixels = int(np.prod(first.shape[1:]))
-    return first.reshape(-1, pixels).astype(float) @ second.reshape(-1, pixels).T.astype(float)
+    first, second = first.reshape(len(first), pixels), second.reshape(len(second), pixels)
+    shared = np.zeros((len(first), len(second)))
+    for start in range(0, pixels, PIXEL_BLOCK):
+        block = slice(start, start + PIXEL_BLOCK)
+        shared += first[:, block].astype(np.float32) @ second[:, block].T.astype(np.float32)
+    return shared
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ KINDS = {
     'set aside': dict(color='#ff1744', linestyle=(0, (3, 2))),
 }
 DPI = 100
+# Pairs in words; the rest are arrows only.
+MAX_LISTED_PAIRS = 40
 
 
 def draw_occlusion_graph(
@@ -41,7 +43,8 @@ def draw_occlusion_graph(
 
     On the left the image: the outline and number of each object, grey and dashed for objects that
     were removed, and an arrow from front to behind for every overlapping pair. In the middle the
-    panoptic result, if given. On the right the objects and the pairs in words.
+    panoptic result, if given. On the right the objects and the pairs in words: the first 40 pairs
+    and how many more there are.
 
     Args:
         image (np.ndarray): (H, W, 3) uint8 RGB.
@@ -55,15 +58,12 @@ def draw_occlusion_graph(
     Returns:
         np.ndarray: (h, width, 3) uint8 RGB.
     """
-    objects = [
-        describe_object(graph, k, name, score) for k, (name, score) in enumerate(zip(names, scores))
-    ]
-    pairs = [(describe_pair(graph, p), pair_kind(graph, p)) for p in range(len(graph.pairs))]
+    lines = _lines(graph, names, scores)
     pictures = [image] if result is None else [image, result]
     columns = [*[1.0] * len(pictures), 0.75]
     aspect = image.shape[0] / image.shape[1]
     picture_height = width / sum(columns) * aspect
-    text_height = 17 * (len(objects) + len(pairs) + 4)
+    text_height = 17 * (len(lines) + 1)
     figure = Figure(figsize=(width / DPI, (max(picture_height, text_height) + 60) / DPI), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(columns), width_ratios=columns, squeeze=False)[0]
@@ -78,7 +78,7 @@ def draw_occlusion_graph(
 
     _draw_outlines(axes[0], masks, graph)
     _draw_arrows(axes[0], _anchors(masks), graph)
-    _write(axes[-1], objects, pairs, text_height / (figure.get_figheight() * DPI - 60))
+    _write(axes[-1], lines, text_height / (figure.get_figheight() * DPI - 60))
     figure.legend(handles=_legend(), loc='lower center', ncols=len(KINDS) + 1, fontsize=8)
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 25 / (DPI * figure.get_figheight()))
     figure.subplots_adjust(bottom=35 / (DPI * figure.get_figheight()), wspace=0.03)
@@ -165,12 +165,25 @@ def _draw_arrows(ax: Axes, anchors: np.ndarray, graph: OcclusionGraph) -> None:
             ax.text(x, y, str(k), color='white', fontsize=9, ha='center', va='center', bbox=box)
 
 
-def _write(ax: Axes, objects: list[str], pairs: list[tuple[str, str]], share: float) -> None:
-    """Writes objects and pairs as lines of text that take ``share`` of the height."""
+def _lines(
+    graph: OcclusionGraph, names: Sequence[str], scores: Sequence[float]
+) -> list[tuple[str, str, str]]:
+    """(text, weight, colour) of each line on objects and pairs."""
     lines = [('objects, in descending score', 'bold', 'black')]
-    lines += [(text, 'normal', REMOVED if '(' in text else 'black') for text in objects]
+    for k, (name, score) in enumerate(zip(names, scores)):
+        color = 'black' if graph.keep[k] else REMOVED
+        lines.append((describe_object(graph, k, name, score), 'normal', color))
     lines += [('', 'normal', 'black'), ('pairs: front > behind', 'bold', 'black')]
-    lines += [(text, 'normal', KINDS[kind]['color']) for text, kind in pairs]
+    for place in range(min(len(graph.pairs), MAX_LISTED_PAIRS)):
+        color = KINDS[pair_kind(graph, place)]['color']
+        lines.append((describe_pair(graph, place), 'normal', color))
+    if len(graph.pairs) > MAX_LISTED_PAIRS:
+        lines.append((f'and {len(graph.pairs) - MAX_LISTED_PAIRS} more', 'normal', 'black'))
+    return lines
+
+
+def _write(ax: Axes, lines: list[tuple[str, str, str]], share: float) -> None:
+    """Writes lines of text that take ``share`` of the height."""
     step = min(share, 1) / (len(lines) + 1)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     for i, (text, weight, color) in enumerate(lines):

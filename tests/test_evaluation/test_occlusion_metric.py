@@ -12,7 +12,6 @@ from mmengine.structures import InstanceData, PixelData
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.scenes import generate_scenes
-from mmbanet.evaluation.true_depth import TrueDepth
 from mmbanet.models.fusion import explain_occlusion
 
 SIZE = 20, 30
@@ -155,6 +154,53 @@ def test_a_leaking_mask_is_no_true_occlusion(tmp_path):
     assert math.isnan(scores['recall'])  # 1 of 6 columns: no occluded pair by rule 1
 
 
+@pytest.mark.parametrize(
+    ('edge', 'truly'),
+    [(19, True), (20, False), (21, False)],  # 3 of 5, 6 and 7 columns of overlap are true
+)
+def test_an_overlap_must_be_true_for_the_most_part(tmp_path, edge, truly):
+    # An occluded pair, 3 of the front's 10 columns; but the prediction of the one behind leaks.
+    front, behind = dict(TWIN, box=(2, 18, 14, 24)), dict(PERSON, box=(2, 18, 5, 17))
+    leaking = dict(behind, box=(2, 18, 5, edge))
+    path = write_truth(tmp_path, [front, behind])
+    scores = evaluate(path, prediction(tmp_path, [front, leaking], [(0, 1)]))
+    assert (scores['pairs'], scores['recall']) == ((1, 100) if truly else (0, 0))
+    assert (scores['accuracy_any_overlap'], scores['pairs_any_overlap']) == (100, 1)
+
+
+@pytest.mark.parametrize(
+    ('edge', 'pairs'),
+    [(18, 0), (19, 1)],  # 2 and 3 of 10 columns
+)
+def test_a_pair_that_fusion_need_not_compare_is_not_judged(tmp_path, edge, pairs):
+    front, behind = dict(TWIN, box=(2, 18, 16, 26)), dict(PERSON, box=(2, 18, 5, 20))
+    path = write_truth(tmp_path, [front, behind])
+    cut = dict(behind, box=(2, 18, 5, edge))
+    scores = evaluate(path, prediction(tmp_path, [front, cut], [(0, 1)]))
+    assert scores['pairs'] == scores['pairs_any_overlap'] == pairs
+    assert scores['recall'] == 100 * pairs
+
+
+@pytest.mark.parametrize(
+    ('blue', 'cosine', 'alike'),
+    [(60, 0.985, True), (50, 0.971, True), (49, 0.969, False), (45, 0.962, False)],
+)
+def test_colours_that_are_alike(tmp_path, blue, cosine, alike):
+    length = math.sqrt(2 * 90**2 + blue**2) * math.sqrt(3 * 90**2)
+    assert (2 * 90**2 + 90 * blue) / length == pytest.approx(cosine, abs=1e-3)
+    things = [TWIN, dict(PERSON, colour=(90, 90, blue))]
+    scores = evaluate(write_truth(tmp_path, things), prediction(tmp_path, things, [(0, 1)]))
+    assert (scores['pairs'], scores['pairs_alike']) == (1, int(alike))
+
+
+def test_a_thing_is_matched_by_one_object_only(tmp_path):
+    things = [TIE, PERSON]
+    path = write_truth(tmp_path, things)
+    twice = prediction(tmp_path, [TIE, PERSON, PERSON], [(0, 1), (0, 2)])
+    scores = evaluate(path, twice)
+    assert (scores['pairs'], scores['pairs_any_overlap'], scores['recall']) == (1, 1, 100)
+
+
 def test_generated_scenes_against_a_plain_count(tmp_path):
     root = generate_scenes(tmp_path / 'scenes', train=0, val=12, size=96, seed=3, workers=1)
     path = root / 'annotations' / 'panoptic_val.json'
@@ -202,21 +248,6 @@ def test_generated_scenes_against_a_plain_count(tmp_path):
     assert scores['accuracy'] > 75  # full masks, the paper's appearance
 
 
-def test_visible_masks_are_what_the_png_shows(tmp_path):
-    root = generate_scenes(tmp_path / 'scenes', train=0, val=3, size=96, seed=1, workers=1)
-    content = json.loads((root / 'annotations' / 'panoptic_val.json').read_text())
-    labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
-    for annotation in content['annotations']:
-        bgr = cv2.imread(str(root / 'annotations' / 'panoptic_val' / annotation['file_name']))
-        ids = bgr.astype(int) @ [65536, 256, 1]
-        truth = TrueDepth.from_annotation(annotation, labels)
-        things = {s['id'] for s in annotation['segments_info'] if s['category_id'] in labels}
-        ordered = [i for i in annotation['depth_order'] if i in things]
-        assert len(truth.labels) == len(ordered)
-        for visible, segment_id in zip(truth.visible, ordered):
-            assert np.array_equal(visible, ids == segment_id)
-
-
 def test_no_instances(tmp_path):
     path = write_truth(tmp_path, [TIE, PERSON])
     sample = prediction(tmp_path, [TIE, PERSON])
@@ -231,6 +262,16 @@ def test_no_instances(tmp_path):
     assert math.isnan(scores['accuracy'])
     # A scene without things, too.
     assert math.isnan(evaluate(write_truth(tmp_path, []), sample)['recall'])
+
+
+def test_an_image_without_segments(tmp_path):
+    path = write_truth(tmp_path, [TIE, PERSON])
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    content['annotations'][0].update(segments_info=[], depth_order=[])
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    scores = evaluate(path, prediction(tmp_path, [TIE, PERSON], [(0, 1)]))
+    assert scores['pairs'] == scores['pairs_any_overlap'] == 0
+    assert math.isnan(scores['recall'])
 
 
 def test_bad_input_is_refused(tmp_path):

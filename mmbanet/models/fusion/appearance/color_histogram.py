@@ -42,7 +42,7 @@ class ColorHistogram(AppearanceModel):
         num_bins = self.bins**3
         level = (image.flatten(1).float() * (self.bins / 256)).long().clamp_(0, self.bins - 1)
         cell = (level[0] * self.bins + level[1]) * self.bins + level[2]
-        cell += regions.index.flatten() * num_bins
+        cell += regions.index.flatten().long() * num_bins
         sums = torch.bincount(cell, minlength=len(regions.size) * num_bins)
         sums = sums.view(-1, num_bins).double()
         counts, total = exclusive_sums(sums, regions, self.least_share)

@@ -1,5 +1,6 @@
 """The comparison of overlap rules: what it runs, computes, prints, writes and refuses."""
 
+import itertools
 import json
 import sys
 
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.scenes import METAINFO, generate_scenes
+from mmbanet.engine.launch import replace_data_root
 from mmbanet.models import BANet
 from mmbanet.registry import MODELS
 
@@ -121,16 +123,131 @@ def perfect_parts(truth, monkeypatch):
     monkeypatch.setattr(BANet, 'predict', predict)
 
 
-def evaluate(cfg: Config, scenes, checkpoint, work_dir, rule: str) -> dict[str, float]:
-    """As ``tools/test.py`` does, with a rule for overlaps in the config."""
-    cfg = Config.fromfile(cfg.filename)
-    cfg.merge_from_dict(OPTIONS | {'model.panoptic_fusion_head.overlap_rule': rule})
-    ann_file = str(scenes / 'annotations' / 'panoptic_val.json')
-    cfg.test_dataloader.dataset.data_root = str(scenes)
-    for evaluator in cfg.test_evaluator:
-        evaluator.ann_file = ann_file
-        if 'seg_prefix' in evaluator:
-            evaluator.seg_prefix = ann_file.removesuffix('.json')
-    cfg.work_dir = str(work_dir / rule)
-    cfg.load_from = str(checkpoint)
-    return Runner.from_cfg(cfg).test()
+def scenes_config(scenes, work_dir, **changes) -> Config:
+    """The config on the scenes, for MMEngine's runner."""
+    cfg = Config.fromfile(CONFIG)
+    replace_data_root(cfg, str(scenes))
+    cfg.merge_from_dict(OPTIONS | changes)
+    cfg.work_dir = str(work_dir)
+    return cfg
+
+
+@pytest.mark.usefixtures('perfect_parts')
+def test_table_and_json_of_known_overlaps(run, checkpoint, scenes, truth, tmp_path, capsys):
+    out = tmp_path / 'new' / 'rules.json'
+    run(CONFIG, checkpoint, '--out', out)
+    report = json.loads(out.read_text())
+    assert report['config'] == str(CONFIG)
+    assert report['data_root'] == f'{scenes}/'
+    scores = report['rules']
+    assert list(scores) == RULES
+
+    # By hand: the score order is right about all pairs of the even images, and no others.
+    pairs = {image_id: occluded_pairs(masks) for image_id, (_, masks, _) in truth.items()}
+    even, odd = (sum(pairs[i] for i in pairs if i % 2 == rest) for rest in (0, 1))
+    assert min(even, odd) > 0
+    by_score = scores['score order']
+    assert by_score['occlusion/pairs'] == even + odd
+    assert by_score['occlusion/accuracy'] == pytest.approx(100 * even / (even + odd))
+
+    # The model with the rule in its config gives the same.
+    for name, rule in zip(RULES, ('score', 'smaller', 'appearance')):
+        changes = {'model.panoptic_fusion_head.overlap_rule': rule}
+        cfg = scenes_config(scenes, tmp_path / rule, load_from=str(checkpoint), **changes)
+        assert scores[name] == pytest.approx(Runner.from_cfg(cfg).test(), nan_ok=True)
+    assert len({score['coco_panoptic/PQ'] for score in scores.values()}) >= 3
+
+    printed = capsys.readouterr().out
+    header = next(line for line in printed.splitlines() if line.startswith('| rule | PQ |'))
+    assert header.count('|') == 9
+    for name, score in scores.items():
+        row = next(line for line in printed.splitlines() if line.startswith(f'| {name} |'))
+        cells = [float(cell) for cell in row.split('|')[2:-1]]
+        assert len(cells) == 7
+        keys = ('coco_panoptic/PQ', 'coco_panoptic/PQ_th', 'coco_panoptic/PQ_st')
+        keys += ('occlusion/accuracy', 'occlusion/accuracy_same_class')
+        expected = [score[key] for key in keys]
+        assert cells[:5] == pytest.approx(expected, abs=0.051, nan_ok=True)
+
+
+def occluded_pairs(masks: np.ndarray) -> int:
+    """Pairs that share more than 20% of the smaller one."""
+    return sum(
+        (a & b).sum() > 0.2 * min(a.sum(), b.sum()) for a, b in itertools.combinations(masks, 2)
+    )
+
+
+def test_all_rules_see_the_same_detections(run, tool, checkpoint, scenes, tmp_path, monkeypatch):
+    recorders = []
+
+    class Recorder:
+        def __init__(self, metrics):
+            recorders.append(self)
+            self.samples = []
+
+        def process(self, samples, batch):
+            self.samples += [sample.clone() for sample in samples]
+
+        def evaluate(self, size):
+            assert size == 4
+            return {}
+
+    monkeypatch.setattr(tool, 'Evaluator', Recorder)
+    run(CONFIG, checkpoint)
+    assert [len(recorder.samples) for recorder in recorders] == [4] * len(RULES)
+
+    cfg = scenes_config(scenes, tmp_path)
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(torch.load(checkpoint)['state_dict'])
+    with torch.no_grad():
+        batches = map(model.test_step, Runner.build_dataloader(cfg.test_dataloader))
+        own = [sample for batch in batches for sample in batch]
+    decided_by = []
+    for recorder in recorders:
+        rules = set()
+        for sample, expected in zip(recorder.samples, own):
+            assert sample.img_id == expected.img_id
+            for field in ('bboxes', 'labels', 'scores', 'masks'):
+                assert torch.equal(sample.pred_instances[field], expected.pred_instances[field])
+            assert torch.equal(sample.pred_sem_seg.sem_seg, expected.pred_sem_seg.sem_seg)
+            detections = sample.pred_panoptic_seg.detections
+            assert torch.equal(detections, expected.pred_panoptic_seg.detections)
+            assert len(detections) > 1
+            rules |= set(sample.pred_panoptic_seg.occlusion.rules)
+        decided_by.append(rules - {'score'})
+    assert decided_by == [set(), {'smaller'}, *[{'appearance'}] * 3]
+
+    # The model's own rule gives its own panoptic map; others do not.
+    same = [
+        all(
+            torch.equal(sample.pred_panoptic_seg.sem_seg, expected.pred_panoptic_seg.sem_seg)
+            for sample, expected in zip(recorder.samples, own)
+        )
+        for recorder in recorders
+    ]
+    assert same == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ('config', 'arguments', 'error', 'message'),
+    [
+        ('no.py', [], FileNotFoundError, 'config not found: /.*no.py$'),
+        (CONFIG, ['--data-root', 'no'], FileNotFoundError, 'annotation file not found: /.*/no/'),
+        (
+            CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py',
+            [],
+            TypeError,
+            'mmbanet.OcclusionAwareFusionHead.* got HeuristicFusionHead$',
+        ),
+    ],
+)
+def test_mistakes_get_one_clear_error(run, checkpoint, tmp_path, config, arguments, error, message):
+    out = tmp_path / 'rules.json'
+    with pytest.raises(error, match=message):
+        run(config, checkpoint, '--out', out, *arguments)
+    assert not out.exists()
+
+
+def test_missing_checkpoint(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'checkpoint not found: /.*no.pth$'):
+        run(CONFIG, 'no.pth', '--out', tmp_path / 'rules.json')

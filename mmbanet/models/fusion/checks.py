@@ -32,17 +32,18 @@ def check_not_nan(scores: Tensor) -> None:
 
 def check_labels(labels: Tensor, num_objects: int, num_things_classes: int) -> None:
     """Classes (K,) of things: integers in 0..T-1."""
+    if num_objects == 0:
+        return  # of which mmdet's SOLO makes a floating-point tensor
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f'labels must be an integer tensor, got {_kind(labels)}')
     if tuple(labels.shape) != (num_objects,):
         raise ValueError(f'labels must have the shape ({num_objects},), got {tuple(labels.shape)}')
-    if num_objects > 0:
-        low, high = (bound.item() for bound in torch.aminmax(labels))
-        if low < 0 or high >= num_things_classes:
-            raise ValueError(
-                f'labels must be classes of things, 0..{num_things_classes - 1} with '
-                f'num_things_classes={num_things_classes}, got {low}..{high}'
-            )
+    low, high = (bound.item() for bound in torch.aminmax(labels))
+    if low < 0 or high >= num_things_classes:
+        raise ValueError(
+            f'labels must be classes of things, 0..{num_things_classes - 1} with '
+            f'num_things_classes={num_things_classes}, got {low}..{high}'
+        )
 
 
 def check_image(image: Tensor, size: tuple[int, int]) -> None:

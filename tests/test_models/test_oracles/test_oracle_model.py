@@ -348,7 +348,8 @@ def test_config_and_checkpoint_through_the_runner(tmp_path):
     plain = MODELS.build(small_banet())
     plain.init_weights()
     save_checkpoint(dict(state_dict=plain.state_dict()), str(tmp_path / 'plain.pth'))
-    cfg = Config.fromfile(CONFIGS / 'oracles' / 'banet_r18_fpn_dfm_gt_semantics_scenes.py')
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+    cfg.model = dict(type='mmbanet.OracleModel', model=cfg.model, oracles=['semantics'])
     replace_data_root(cfg, str(tmp_path))
     cfg.merge_from_dict(
         dict(

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from panopticapi.utils import rgb2id
 
+from mmbanet.datasets import load_panoptic_map
 from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.visualization import colorize, draw_grid
@@ -167,7 +166,7 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
     rows = []
     for path in ranked[: ROWS_PER_PICTURE * PICTURES]:
         image = cv2.imread(path)[:, :, ::-1]
-        panoptic = [heuristic[path], aware[path], ground_truth(infos[path])]
+        panoptic = [heuristic[path], aware[path], load_panoptic_map(infos[path])]
         rows.append([image, *(colorize(segments, palette) for segments in panoptic)])
     titles = ['image', *RULES, 'ground truth']
     paths = []
@@ -176,16 +175,6 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
         grid = draw_grid(rows[i : i + ROWS_PER_PICTURE], titles)
         cv2.imwrite(str(paths[-1]), grid[:, :, ::-1])
     return paths
-
-
-def ground_truth(info: dict) -> np.ndarray:
-    """Annotated panoptic map (H, W) in mmdet's encoding."""
-    ids = rgb2id(cv2.imread(info['seg_map_path'])[:, :, ::-1])
-    segments = np.full(ids.shape, -1, dtype=np.int64)
-    for number, segment in enumerate(info['segments_info'], start=1):
-        instance = number * INSTANCE_OFFSET if segment['is_thing'] else 0
-        segments[ids == segment['id']] = segment['category'] + instance
-    return segments
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ written there as JSON, Markdown and a plot.
 
 The data set is COCO (``--data coco``), or generated scenes with models, size and schedule that a
 CPU can train (``--data scenes``): small numbers of their own, not to be compared with COCO's.
-Tables 1, 2, 3, 4 and 6 are trained; table 5 and figure 7 are benchmarks of operators.
+Tables 1, 2, 3, 4, 6 and figure 6 are trained; table 5 and figure 7 are benchmarks of operators.
 """
 
 import argparse
@@ -17,15 +17,17 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from paper import report
-from paper.runs import TOOLS, RunFailed, Trained
-from paper.tables import DATA, TABLES, Row, Table
+from paper.figure import draw_results
+from paper.runs import CONFIGS, TOOLS, RunFailed, Trained
+from paper.tables import DATA, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.engine.launch import argument_parser, load_config
 
 OPERATORS = {
     'table 5': ['benchmarks/roi_inlay.py'],
@@ -42,15 +44,20 @@ def main() -> None:
         args.work_dir.mkdir(parents=True, exist_ok=True)
         raise SystemExit(subprocess.run(command).returncode)
 
-    table = TABLES[args.table]
-    rows = [(row, *config_names(row, args.data)) for row in table.rows if row.config]
-    provide_data(args.data, args.data_root, rows)
+    table = TABLES.get(args.table)
+    rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
+    provide_data(args.data, args.data_root)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
     try:
-        measured = measure(rows, args)
+        with ThreadPoolExecutor(args.jobs) as pool:
+            train(rows, args, pool)
+            measured = evaluate(rows, args, pool) if table else None
     except (RunFailed, ValueError) as error:
         raise SystemExit(f'{error}\nWhat is done stays in {args.work_dir}.') from error
-    write_report(table, measured, args)
+    if table:
+        write_report(table, measured, args)
+    else:
+        draw_figure(rows, args)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,17 +67,20 @@ def parse_arguments() -> argparse.Namespace:
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument('--table', type=int, choices=[1, 2, 3, 4, 5, 6])
-    which.add_argument('--figure', type=int, choices=[7])
+    which.add_argument('--figure', type=int, choices=[6, 7])
     parser.add_argument('--data', choices=list(DATA), default='scenes')
     parser.add_argument('--data-root', type=Path, help='(default: data/scenes or data/coco)')
-    parser.add_argument('--seeds', type=int, default=3, help='(default: 3)')
+    parser.add_argument('--seeds', type=int, default=3, help='of a table (default: 3)')
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time')
     parser.add_argument('--gpus', type=int, default=1, help='processes of one training')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--images', type=int, default=6, help='of figure 6 (default: 6)')
     args = parser.parse_args()
-    if min(args.seeds, args.jobs, args.gpus) < 1:
-        parser.error('--seeds, --jobs and --gpus must be at least 1')
+    if min(args.seeds, args.jobs, args.gpus, args.images) < 1:
+        parser.error('--seeds, --jobs, --gpus and --images must be at least 1')
+    if args.figure:
+        args.seeds = 1
     args.data_root = args.data_root or Path('data') / args.data
     args.work_dir = args.work_dir or Path('work_dirs/reproduce') / args.data
     return args
@@ -83,7 +93,7 @@ def config_names(row: Row, data: str) -> tuple[str, str]:
     )
 
 
-def provide_data(data: str, root: Path, rows: list[tuple[Row, str, str]]) -> None:
+def provide_data(data: str, root: Path) -> None:
     """Generates the scenes where there are none; checks that COCO is there.
 
     Raises:
@@ -104,43 +114,66 @@ def provide_data(data: str, root: Path, rows: list[tuple[Row, str, str]]) -> Non
         )
 
 
-def measure(rows: list[tuple[Row, str, str]], args: argparse.Namespace) -> list[report.Measured]:
+def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:
+    """Trains what the rows are evaluated with and what is not there yet.
+
+    Raises:
+        RunFailed: A training failed.
+        ValueError: The work folder holds a checkpoint of another config.
+    """
+    # Seed by seed, so that an interrupted run has whole tables.
+    configs = list(dict.fromkeys(config_names(row, args.data)[1] for row in rows))
+    runs = [trained(config, seed, args) for seed in range(args.seeds) for config in configs]
+    start = time.monotonic()
+    futures = [pool.submit(run.train) for run in runs]
+    try:
+        for number, (run, future) in enumerate(zip(runs, futures), start=1):
+            what = 'trained' if future.result() else 'found'
+            minutes = (time.monotonic() - start) / 60
+            print(
+                f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
+                flush=True,
+            )
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[report.Measured]:
     """Metrics of each row and seed; what is done is not done again.
 
     Raises:
-        RunFailed: A training or an evaluation failed.
-        ValueError: The work folder holds a checkpoint of another config.
+        RunFailed: An evaluation failed.
     """
+    names = [config_names(row, args.data) for row in rows]
+    tests = [
+        [pool.submit(trained(config, seed, args).evaluate, name) for seed in range(args.seeds)]
+        for name, config in names
+    ]
+    return [
+        report.Measured(row, [future.result() for future in part]) for row, part in zip(rows, tests)
+    ]
 
-    def trained(config: str, seed: int) -> Trained:
-        options = tuple(args.cfg_options)
-        return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus)
 
-    # Seed by seed, so that an interrupted run has whole tables.
-    configs = list(dict.fromkeys(config for *_, config in rows))
-    runs = [trained(config, seed) for seed in range(args.seeds) for config in configs]
-    start = time.monotonic()
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run.train) for run in runs]
-        try:
-            for number, (run, future) in enumerate(zip(runs, futures), start=1):
-                what = 'trained' if future.result() else 'found'
-                minutes = (time.monotonic() - start) / 60
-                print(
-                    f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
-                    flush=True,
-                )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        tests = [
-            [pool.submit(trained(config, seed).evaluate, name) for seed in range(args.seeds)]
-            for _, name, config in rows
-        ]
-        return [
-            report.Measured(row, [future.result() for future in part])
-            for (row, *_), part in zip(rows, tests)
-        ]
+def trained(config: str, seed: int, args: argparse.Namespace) -> Trained:
+    """A config with a seed, to be trained or found in the work folder."""
+    options = tuple(args.cfg_options)
+    return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus)
+
+
+def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:
+    """Draws figure 6, of the first seed."""
+    options = ['--data-root', str(args.data_root)]
+    if args.cfg_options:
+        options += ['--cfg-options', *args.cfg_options]
+    models = {}
+    for row in rows:
+        name, config = config_names(row, args.data)
+        cfg = load_config(argument_parser('').parse_args([str(CONFIGS / f'{name}.py'), *options]))
+        models[row.cells[0]] = (cfg, trained(config, 0, args).checkpoint)
+    path = args.work_dir / 'figure_6.png'
+    draw_results(models, args.images, path)
+    print(f'{args.data} val: the {args.images} images with the most things, written: {path}')
 
 
 def write_report(table: Table, measured: list[report.Measured], args: argparse.Namespace) -> None:

@@ -2,8 +2,12 @@
 
 import os.path as osp
 
+import cv2
+import numpy as np
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.datasets.api_wrappers import COCOPanoptic
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from panopticapi.utils import rgb2id
 
 from mmbanet.registry import DATASETS
 
@@ -85,3 +89,26 @@ def check_categories(categories: list[dict], metainfo: dict, source: str) -> Non
             f'{source}: {sum(isthing)} categories are things, the metainfo has '
             f'{len(metainfo["thing_classes"])} thing_classes'
         )
+
+
+def load_panoptic_map(info: dict) -> np.ndarray:
+    """The annotated segments of an image in the encoding of mmdet's panoptic predictions.
+
+    Args:
+        info: As of a panoptic data set's ``get_data_info``.
+
+    Returns:
+        (H, W) int64, ``label + instance * 1000``; -1 where nothing is annotated.
+
+    Raises:
+        ValueError: The PNG is missing or not readable.
+    """
+    bgr = cv2.imread(info['seg_map_path'])
+    if bgr is None:
+        raise ValueError(f'not readable as a PNG: {osp.abspath(info["seg_map_path"])}')
+    ids = rgb2id(bgr[..., ::-1])
+    segments = np.full(ids.shape, -1, dtype=np.int64)
+    for number, segment in enumerate(info['segments_info'], start=1):
+        instance = number * INSTANCE_OFFSET if segment['is_thing'] else 0
+        segments[ids == segment['id']] = segment['category'] + instance
+    return segments

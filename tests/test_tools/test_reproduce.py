@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from mmengine.config import Config
 
@@ -151,3 +152,27 @@ def test_gains_are_told_from_noise(tool):
     assert difference([10.0, 20, 30], [9.0, 19, 29]) == '+1.0 ±0.0 (beyond the noise)'
     assert tool.report.spread([1.0, 2.0, 3.0]) == '2.0 ±1.0'
     assert tool.report.spread([math.nan, 1.0]) == '-'
+
+
+def test_figure_6_shows_the_images_with_the_most_things(run, tool, scenes, capsys, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    work_dir = run('--figure', '6', '--images', '2', '--cfg-options', *TINY)
+    picture = cv2.imread(str(work_dir / 'figure_6.png'))[..., ::-1]
+    assert picture.shape == (28 + 2 * (256 + 6), 5 * 256 + 6 * 6, 3)
+    assert 'the 2 images with the most things' in capsys.readouterr().out
+
+    annotations = json.loads((scenes / 'annotations' / 'panoptic_val.json').read_text())
+    things = {part['id'] for part in annotations['categories'] if part['isthing']}
+    counts = {
+        image['file_name']: sum(part['category_id'] in things for part in image['segments_info'])
+        for image in annotations['annotations']
+    }
+    first = max(counts, key=counts.get)
+    image = cv2.imread(str((scenes / 'val' / first).with_suffix('.jpg')))[..., ::-1]
+    shown = cv2.resize(image, (256, 256), interpolation=cv2.INTER_NEAREST)
+    assert (picture[28 : 28 + 256, 6 : 6 + 256] == shown).all()
+    # The last column is the ground truth, in the palette's colours; training took two iterations.
+    truth, untrained = picture[28:284, -262:-6], picture[28:284, -2 * 262 : -262 - 6]
+    assert (truth != untrained).any()
+    trained = sorted(path.parent.parent.name for path in work_dir.glob('*/seed_0/training.json'))
+    assert trained == ['banet_r18_fpn_baseline_scenes', 'banet_r18_fpn_scenes']

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -62,6 +61,11 @@ class Trained(NamedTuple):
         """Where all of it is."""
         return self.work_dir / Path(self.config).name / f'seed_{self.seed}'
 
+    @property
+    def checkpoint(self) -> str:
+        """Path of the last one."""
+        return (self.folder / 'last_checkpoint').read_text().strip()
+
     def train(self) -> bool:
         """Trains, or goes on where an earlier run stopped.
 
@@ -109,11 +113,10 @@ class Trained(NamedTuple):
         result = self.folder / 'metrics' / f'{Path(config).name}.json'
         if not result.exists():
             result.parent.mkdir(exist_ok=True)
-            checkpoint = (self.folder / 'last_checkpoint').read_text().strip()
             partial = result.with_suffix('.partial')
             self._run(
                 'test.py',
-                [checkpoint, '--out', str(partial)],
+                [self.checkpoint, '--out', str(partial)],
                 [],
                 f'metrics/{Path(config).name}.log',
                 config=config,
@@ -148,9 +151,7 @@ class Trained(NamedTuple):
             command += ['--cfg-options', *options, *self.options]
         path = self.folder / log
         with path.open('a') as file:
-            code = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, env=os.environ.copy()
-            ).returncode
+            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
         if code != 0:
             lines = path.read_text(errors='replace').strip().splitlines()
             raise RunFailed(f'{tool} failed, see {path}: {lines[-1] if lines else "no output"}')

@@ -1,4 +1,4 @@
-"""Tables 1, 2, 3, 4 and 6 of the paper: layout, figures on COCO, and the config of each row."""
+"""Tables 1, 2, 3, 4, 6 and figure 6: layout, the paper's figures on COCO, the configs of each."""
 
 from __future__ import annotations
 
@@ -203,3 +203,10 @@ TABLES = {
         ),
     ),
 }
+
+# What stands between the image and the ground truth.
+FIGURE_6 = (
+    Row(('baseline',), ablation('baseline'), ()),
+    Row(('bidirectional',), ablation('sim_ocm_s2i'), (), checkpoint_of=BANET),
+    Row(('+ OH',), BANET, ()),
+)

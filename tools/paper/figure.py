@@ -1,0 +1,61 @@
+"""Figure 6 of the paper: what models make of images, side by side with the ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, pseudo_collate
+
+from mmbanet.datasets import load_panoptic_map
+from mmbanet.visualization import colorize, draw_grid
+
+
+def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) -> None:
+    """Writes a grid: a row for each image; the image, each model's result, the ground truth.
+
+    The images are the ones with the most annotated things, whatever the models make of them.
+
+    Args:
+        models: Config and checkpoint, by the column's title.
+        count: Number of images.
+        path: Of the picture.
+    """
+    cfg, _ = next(iter(models.values()))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    palette = dataset.metainfo['palette']
+    chosen = most_things(dataset, count)
+    columns = [predict(*model, dataset, chosen) for model in models.values()]
+    rows = []
+    for place, index in enumerate(chosen):
+        info = dataset.get_data_info(index)
+        maps = [*(column[place] for column in columns), load_panoptic_map(info)]
+        image = cv2.imread(info['img_path'])[..., ::-1]
+        rows.append([image, *(colorize(segments, palette) for segments in maps)])
+    picture = draw_grid(rows, ['image', *models, 'ground truth'])
+    cv2.imwrite(str(path), picture[..., ::-1])
+
+
+def most_things(dataset: BaseDataset, count: int) -> list[int]:
+    """Indices of the images with the most annotated things, the most first."""
+
+    def things(index: int) -> int:
+        return sum(part['is_thing'] for part in dataset.get_data_info(index)['segments_info'])
+
+    return sorted(range(len(dataset)), key=things, reverse=True)[:count]
+
+
+@torch.no_grad()
+def predict(
+    cfg: Config, checkpoint: str, dataset: BaseDataset, chosen: list[int]
+) -> list[np.ndarray]:
+    """A model's panoptic maps (H, W), in mmdet's encoding, of images of a data set."""
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = init_detector(cfg, checkpoint, palette='none', device=device)
+    samples = (model.test_step(pseudo_collate([dataset[index]]))[0] for index in chosen)
+    return [sample.pred_panoptic_seg.sem_seg[0].cpu().numpy() for sample in samples]

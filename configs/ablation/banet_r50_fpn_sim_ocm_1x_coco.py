@@ -1,19 +1,17 @@
-# Table 2: SIM and OCM (PQ 40.0), with mmdet's RoI extractors.
+# Table 2: SIM and OCM, with mmdet's RoI extractors.
 _base_ = 'banet_r50_fpn_sim_ocm_s2i_1x_coco.py'
 
-box_extractor = _base_.model.roi_head.bbox_roi_extractor
-mask_extractor = _base_.model.roi_head.mask_roi_extractor
-pyramid = dict(
-    _delete_=True,
-    type='SingleRoIExtractor',
-    out_channels=box_extractor.out_channels,
-    featmap_strides=box_extractor.featmap_strides,
-    finest_scale=box_extractor.finest_scale,
-)
-model = dict(
-    roi_head=dict(
-        bbox_roi_extractor=dict(pyramid, roi_layer=dict(box_extractor.roi_layer, type='RoIAlign')),
-        mask_roi_extractor=dict(pyramid, roi_layer=dict(mask_extractor.roi_layer, type='RoIAlign')),
-    ),
-)
-del box_extractor, mask_extractor, pyramid
+s2i = _base_.model.roi_head
+pyramid_alone = {
+    name: dict(
+        _delete_=True,
+        type='SingleRoIExtractor',
+        roi_layer=dict(s2i[name].roi_layer, type='RoIAlign'),
+        out_channels=s2i[name].out_channels,
+        featmap_strides=s2i[name].featmap_strides,
+        finest_scale=s2i[name].finest_scale,
+    )
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor')
+}
+model = dict(roi_head=pyramid_alone)
+del s2i, pyramid_alone

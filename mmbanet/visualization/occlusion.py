@@ -107,7 +107,7 @@ def describe_pair(graph: OcclusionGraph, place: int) -> str:
     similarity = graph.similarity[place]
     if graph.rules[place] == 'smaller':
         text += ' {:.0f} < {:.0f} px'.format(*(-similarity).tolist())
-    elif not similarity.isnan().any():
+    elif graph.rules[place] == 'appearance':
         text += ' {:.3f} : {:.3f}'.format(*similarity.tolist())
     text += f', overlap {graph.share[place]:.0%}'
     return text if graph.accepted[place] else text + ', set aside'

@@ -5,12 +5,16 @@ banet = _base_.model
 class_counts = dict(
     num_things_classes=_base_.num_things_classes, num_stuff_classes=_base_.num_stuff_classes
 )
-roi_extractor = dict(
-    type='SingleRoIExtractor',
-    out_channels=_base_.width,
-    featmap_strides=_base_.strides,
-    finest_scale=_base_.finest_scale,
-)
+roi_extractors = {
+    name: dict(
+        type='SingleRoIExtractor',
+        roi_layer=dict(banet.roi_head[name].roi_layer, type='RoIAlign'),
+        out_channels=_base_.width,
+        featmap_strides=_base_.strides,
+        finest_scale=banet.roi_head[name].finest_scale,
+    )
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor')
+}
 
 model = dict(
     _delete_=True,
@@ -21,15 +25,8 @@ model = dict(
     rpn_head=banet.rpn_head,
     roi_head=dict(
         type='StandardRoIHead',
-        bbox_roi_extractor=dict(
-            roi_layer=dict(banet.roi_head.bbox_roi_extractor.roi_layer, type='RoIAlign'),
-            **roi_extractor,
-        ),
+        **roi_extractors,
         bbox_head=banet.roi_head.bbox_head,
-        mask_roi_extractor=dict(
-            roi_layer=dict(banet.roi_head.mask_roi_extractor.roi_layer, type='RoIAlign'),
-            **roi_extractor,
-        ),
         mask_head=dict(banet.roi_head.mask_head, type='FCNMaskHead'),
     ),
     semantic_head=dict(
@@ -57,4 +54,4 @@ model = dict(
         panoptic=dict(mask_overlap=0.5, stuff_area_limit=banet.test_cfg.panoptic.stuff_area_limit),
     ),
 )
-del banet, class_counts, roi_extractor
+del banet, class_counts, roi_extractors

@@ -137,7 +137,7 @@ def test_paper_settings():
     assert built.i2s_head.ocm.project_instances.out_channels == 10
 
     dfm = Config.fromfile(CONFIGS / 'banet' / 'banet_r50_fpn_dfm_1x_coco.py').model
-    assert dfm.semantic_head.conv_cfg.type == 'DCN'
+    assert dfm.semantic_head.conv_cfg.type == 'mmbanet.DeformConv2dPack'
     assert dfm.semantic_head.loss_seg.loss_weight == 0.1
     assert dfm.i2s_head.loss_i2s.loss_weight == 0.2
 

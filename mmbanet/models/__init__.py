@@ -3,6 +3,7 @@
 from mmbanet.ops import RoIAlign, RoIInlay, RoIUpsample
 from mmbanet.registry import MODELS
 
+from .deform_conv import DeformConv2dPack
 from .detectors import BANet, InstanceSemanticFusion
 from .fusion import OcclusionAwareFusionHead, resolve_occlusion
 from .i2s_head import I2SHead
@@ -19,6 +20,7 @@ MODELS.register_module(module=RoIUpsample)
 
 __all__ = [
     'BANet',
+    'DeformConv2dPack',
     'I2SHead',
     'InstanceFeatureMaskHead',
     'InstanceSemanticFusion',

@@ -30,7 +30,8 @@ class SemanticFeatureHead(BaseSemanticHead):
         feat_channels: Output channels of the subnet's convs, one entry each.
         num_levels: Pyramid levels used, from the finest on. F_S has their summed channels and the
             finest level's stride.
-        conv_cfg: Convolution type; ``dict(type='DCN')`` is the paper's deformable variant (DFM).
+        conv_cfg: Convolution type; ``dict(type='mmbanet.DeformConv2dPack')`` is the paper's
+            deformable variant (DFM).
         norm_cfg: Normalisation after each conv.
         loss_seg: Loss of the logits; its ``loss_weight`` is the paper's lambda_s.
         init_cfg: MMEngine's initialisation config.

@@ -66,7 +66,8 @@ def test_loss_is_cross_entropy_at_stride_4_without_void():
 
 def test_deformable_variant_has_only_deformable_convs():
     head = make_head(
-        conv_cfg=dict(type='DCN', deform_groups=1), norm_cfg=dict(type='GN', num_groups=4)
+        conv_cfg=dict(type='mmbanet.DeformConv2dPack', deform_groups=1),
+        norm_cfg=dict(type='GN', num_groups=4),
     )
     assert [type(conv.conv).__name__ for conv in head.subnet] == ['DeformConv2dPack'] * 3
     head.loss(make_pyramid(32, 32), [make_sample(128, 128, seed=i) for i in range(2)])[

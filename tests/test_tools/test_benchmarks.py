@@ -4,20 +4,7 @@ import json
 import runpy
 import sys
 
-import pytest
-
-from ..conftest import ROOT
-
 MS = ('forward_ms', 'backward_ms')
-
-
-@pytest.fixture
-def benchmark_folder(monkeypatch):
-    folder = ROOT / 'tools' / 'benchmarks'
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    for name in ('roi_rivals', 'timing'):
-        sys.modules.pop(name, None)
 
 
 def test_table_json_and_plot(benchmark_folder, tmp_path, monkeypatch, capsys):

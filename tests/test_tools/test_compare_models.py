@@ -16,22 +16,17 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..conftest import COCO_SAMPLE, CONFIGS, ROOT
+from ..conftest import COCO_SAMPLE, CONFIGS
 
 BANET = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 FPN = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
-MODULES = ('compare_models', 'compare_inputs', 'compare_stages', 'compare_subjects')
-SHARED = ('fusion_inputs', 'memory', 'timing')
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmarks'))
+def tool(benchmark_folder):
     import compare_models
 
-    yield compare_models
-    for name in (*MODULES, *SHARED):
-        sys.modules.pop(name, None)
+    return compare_models
 
 
 @pytest.fixture
@@ -189,7 +184,7 @@ def test_multiply_adds_of_deformable_convolutions(tool):
             in_channels=8,
             feat_channels=(6, 4),
             num_levels=1,
-            conv_cfg=dict(type='DCN', deform_groups=1),
+            conv_cfg=dict(type='mmbanet.DeformConv2dPack', deform_groups=1),
             norm_cfg=dict(type='GN', num_groups=2),
         )
     )

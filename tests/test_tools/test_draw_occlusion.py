@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from mmbanet.datasets.scenes import METAINFO, generate_scenes
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 
-from ..conftest import CONFIGS, ROOT
+from ..conftest import CONFIGS
 
 CONFIG = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 # An untrained model is sure of nothing.
@@ -25,12 +25,10 @@ ANY_SCORE = 'model.test_cfg.panoptic.score_thr=0.05'
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+def tool(tools_folder):
     import draw_occlusion
 
-    yield draw_occlusion
-    sys.modules.pop('draw_occlusion')
+    return draw_occlusion
 
 
 @pytest.fixture
@@ -46,13 +44,6 @@ def run(tool, monkeypatch, tmp_path):
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=0, val=2, size=64)
-
-
-@pytest.fixture
-def checkpoint(small_cfg, tmp_path):
-    model = MODELS.build(small_cfg.model)
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
-    return tmp_path / 'model.pth'
 
 
 def predictions(cfg: Config, scenes, checkpoint) -> dict[str, DetDataSample]:

@@ -9,16 +9,7 @@ import pytest
 import torch
 from mmcv.ops import nms
 
-from ..conftest import DEVICES, ROOT
-
-
-@pytest.fixture
-def benchmark_folder(monkeypatch):
-    folder = ROOT / 'tools' / 'benchmarks'
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    for name in ('fusion_inputs', 'memory', 'timing'):
-        sys.modules.pop(name, None)
+from ..conftest import DEVICES
 
 
 def test_table_json_and_plot(benchmark_folder, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from mmbanet.engine.launch import replace_data_root
 from mmbanet.models import BANet
 from mmbanet.registry import MODELS
 
-from ..conftest import CONFIGS, ROOT
+from ..conftest import CONFIGS
 
 CONFIG = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 OPTIONS = {
@@ -38,13 +38,10 @@ RULES = [
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmarks'))
+def tool(benchmark_folder):
     import occlusion_rules
 
-    yield occlusion_rules
-    for name in ('occlusion_rules', 'timing'):
-        sys.modules.pop(name)
+    return occlusion_rules
 
 
 @pytest.fixture
@@ -64,13 +61,6 @@ def run(tool, monkeypatch, tmp_path, scenes):
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=0, val=4, size=64)
-
-
-@pytest.fixture
-def checkpoint(small_cfg, tmp_path):
-    model = MODELS.build(small_cfg.model)
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
-    return tmp_path / 'model.pth'
 
 
 @pytest.fixture

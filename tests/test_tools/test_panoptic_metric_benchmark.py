@@ -9,25 +9,19 @@ from mmdet.evaluation.metrics import CocoPanopticMetric
 
 from mmbanet.datasets.scenes import generate_scenes
 
-from ..conftest import ROOT
-
-FOLDER = ROOT / 'tools' / 'benchmarks'
-
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, benchmark_folder):
     generate_scenes(tmp_path / 'scenes', train=0, val=4, size=64, seed=0, workers=1)
-    monkeypatch.syspath_prepend(str(FOLDER))
 
     def call(*options):
         arguments = ['--data-root', str(tmp_path / 'scenes'), '--split', 'val', '--rounds', '2']
         arguments += ['--out', str(tmp_path), *options]
         monkeypatch.setattr(sys, 'argv', ['panoptic_metric.py', *arguments])
-        runpy.run_path(str(FOLDER / 'panoptic_metric.py'), run_name='__main__')
+        runpy.run_path(str(benchmark_folder / 'panoptic_metric.py'), run_name='__main__')
         return json.loads((tmp_path / 'panoptic_metric_cpu.json').read_text())
 
-    yield call
-    sys.modules.pop('timing', None)
+    return call
 
 
 def test_table_and_json(run, capsys):

@@ -16,12 +16,10 @@ SMALL, LARGE = (30, 40, 52, 60), (60.5, 20, 220.25, 170)
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmarks'))
+def tool(benchmark_folder):
     import patch_recovery
 
-    yield patch_recovery
-    sys.modules.pop('patch_recovery')
+    return patch_recovery
 
 
 @pytest.fixture

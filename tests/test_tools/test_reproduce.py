@@ -11,20 +11,17 @@ from mmengine.config import Config
 
 from mmbanet.datasets.scenes import generate_scenes
 
-from ..conftest import CONFIGS, ROOT
+from ..conftest import CONFIGS
 
 TINY = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0']
 TINY += ['train_dataloader.persistent_workers=False']
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+def tool(tools_folder):
     import reproduce
 
-    yield reproduce
-    for name in [name for name in sys.modules if name.split('.')[0] in ('reproduce', 'paper')]:
-        del sys.modules[name]
+    return reproduce
 
 
 @pytest.fixture(scope='module')

@@ -30,31 +30,23 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 
-import torch
 from compare_inputs import Scene, load_scene
 from compare_stages import GROUPS, clock, gmacs_by_stage, milliseconds_by_stage
 from compare_subjects import NAMED, Subject
+from harness import make_report, parse_arguments, write_report
 from memory import peak_extra_bytes
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from timing import machine
 from torch.profiler import ProfilerActivity, profile
-
-RESULTS = Path(__file__).parent / 'results'
 
 
 def main() -> None:
     """Parses the arguments, measures and writes the results."""
     parser = argument_parser()
-    args = parser.parse_args()
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: no GPU is visible')
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parse_arguments(parser)
     init_default_scope('mmdet')
     MMLogger.get_instance('mmengine', log_level='WARNING')
     try:
@@ -71,21 +63,17 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
 
-    report = {
-        'date': date.today().isoformat(),
-        'machine': machine(args.device),
-        'input': describe(scene, args.image),
-        'rounds': args.rounds,
-        'training_steps': args.training_steps,
-        'models': measure(subjects, args.device, args.rounds, args.training_steps),
-    }
+    report = make_report(
+        args.device,
+        input=describe(scene, args.image),
+        rounds=args.rounds,
+        training_steps=args.training_steps,
+        models=measure(subjects, args.device, args.rounds, args.training_steps),
+    )
     for name, row in report['models'].items():
         row['pq'] = pq.get(name)
     print('\n' + summary_table(report['models']) + '\n\n' + stage_table(report['models']))
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f'compare_models_{args.device}.json'
-    path.write_text(json.dumps(report, indent=2) + '\n')
-    print(f'\n{path}')
+    print(f'\n{write_report(report, args.out, f"compare_models_{args.device}")}')
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -122,9 +110,6 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument('--pq', type=Path, help='JSON file: {"MODEL": PQ, ...}')
     parser.add_argument('--rounds', type=int, default=5, help='inferences of each model')
     parser.add_argument('--training-steps', type=int, default=2, help='of each model')
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the JSON file')
     return parser
 
 

@@ -20,6 +20,7 @@ NAMED = {
     'panoptic_fpn_r50': 'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     'banet_r50': CONFIGS / 'banet' / 'banet_r50_fpn_1x_coco.py',
     'banet_r50_dfm': CONFIGS / 'banet' / 'banet_r50_fpn_dfm_1x_coco.py',
+    'banet_r101_dfm': CONFIGS / 'banet' / 'banet_r101_fpn_dfm_1x_coco.py',
     'panoptic_fpn_r101': 'mmdet::panoptic_fpn/panoptic-fpn_r101_fpn_1x_coco.py',
     'maskformer_r50': 'mmdet::maskformer/maskformer_r50_ms-16xb1-75e_coco.py',
     'mask2former_r50': 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',

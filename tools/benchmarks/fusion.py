@@ -8,26 +8,24 @@ which mmdet first resizes to full size. The heads take turns, so both times come
 """
 
 import argparse
-import json
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import fusion_inputs as given
 import matplotlib as mpl
 import torch
 from fusion_inputs import STUFF, THINGS, Case
+from harness import make_report, parse_arguments, write_report
 from memory import available_bytes, peak_extra_bytes
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from timing import machine, time_side_by_side
+from timing import time_side_by_side
 from torch import Tensor
 
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 
 mpl.use('Agg')
-RESULTS = Path(__file__).parent / 'results'
 OURS, THEIRS = 'mmbanet', 'mmdet'
 FULL, STRIDE_4 = 'full size', 'stride 4'
 MEMORY_TARGET = 0.5
@@ -43,15 +41,8 @@ SETTINGS = dict(
 def main() -> None:
     """Measures every case that fits in memory and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
     parser.add_argument('--seconds', type=float, default=4, help='for a row of the table')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
-    args = parser.parse_args()
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: no GPU is visible')
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parse_arguments(parser)
 
     check(args.device)
     rows = []
@@ -67,12 +58,10 @@ def main() -> None:
         for row in measure(case, args.device, args.seconds):
             rows.append(row)
             print_row(row)
-    report = {'date': date.today().isoformat(), 'machine': machine(args.device), 'rows': rows}
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / f'fusion_{args.device}'
-    stem.with_suffix('.json').write_text(json.dumps(report, indent=2) + '\n')
-    plot(report, stem.with_suffix('.png'))
-    print(f'{stem}.json and .png')
+    report = make_report(args.device, rows=rows)
+    path = write_report(report, args.out, f'fusion_{args.device}')
+    plot(report, path.with_suffix('.png'))
+    print(f'{path} and .png')
 
 
 def make_heads(overlap_rule: str = 'appearance') -> tuple:

@@ -13,22 +13,20 @@ import json
 import pickle
 import statistics
 import time
-from datetime import date
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from harness import make_report, parse_arguments, write_report
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.evaluation.metrics import CocoPanopticMetric
 from mmengine.evaluator import BaseMetric
-from timing import machine
 
 from mmbanet.evaluation import PanopticMetric
 from mmbanet.evaluation.panoptic_annotations import PanopticAnnotations
 from mmbanet.evaluation.panoptic_quality import NO_LABEL
 
-RESULTS = Path(__file__).parent / 'results'
 OURS, THEIRS, ALL = 'mmbanet', 'mmdet', 'mmbanet with boundary and mIoU'
 TARGET = 5
 TOLERANCE = 1e-12
@@ -41,8 +39,7 @@ def main() -> None:
     parser.add_argument('--data-root', type=Path, default=Path('data/scenes'))
     parser.add_argument('--split', default='train', help='of the data set (default: train)')
     parser.add_argument('--rounds', type=int, default=5, help='the median counts')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
-    args = parser.parse_args()
+    args = parse_arguments(parser, devices=('cpu',))
     annotations = args.data_root / 'annotations'
     ann_file = annotations / f'panoptic_{args.split}.json'
     if not ann_file.is_file():
@@ -56,19 +53,12 @@ def main() -> None:
     paths = dict(ann_file=str(ann_file), seg_prefix=str(annotations / f'panoptic_{args.split}'))
     names = {image['id']: image['file_name'] for image in content['images'][: args.images]}
     samples = make_samples(PanopticAnnotations(**paths), names)
-    report = measure(paths, [c['name'] for c in content['categories']], samples, args.rounds)
-    report = {
-        'date': date.today().isoformat(),
-        'machine': machine('cpu'),
-        'images': len(samples),
-        'size': list(samples[0]['ori_shape']),
-        **report,
-    }
+    classes = [category['name'] for category in content['categories']]
+    measured = measure(paths, classes, samples, args.rounds)
+    size = list(samples[0]['ori_shape'])
+    report = make_report('cpu', images=len(samples), size=size, **measured)
     print_table(report)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / 'panoptic_metric_cpu.json'
-    path.write_text(json.dumps(report, indent=2) + '\n')
-    print(path)
+    print(write_report(report, args.out, 'panoptic_metric_cpu'))
 
 
 def make_metrics(paths: dict[str, str], classes: list[str]) -> dict[str, BaseMetric]:

@@ -5,17 +5,14 @@ Prints a table and writes it as JSON. In each row the two take turns, forward an
 
 import argparse
 import itertools
-import json
-from datetime import date
-from pathlib import Path
 
 import torch
+from harness import make_report, parse_arguments, write_report
 from mmcv.ops import roi_align as mmcv_roi_align
-from timing import machine, time_side_by_side
+from timing import time_side_by_side
 
 from mmbanet.ops import roi_align
 
-RESULTS = Path(__file__).parent / 'results'
 IMAGE = (800, 1216)
 OPERATORS = {
     'mmbanet': roi_align,
@@ -28,12 +25,8 @@ OPERATORS = {
 def main() -> None:
     """Measures every case and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--threads', type=int, help='default: all cores')
     parser.add_argument('--seconds', type=float, default=1, help='for a case and a direction')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parse_arguments(parser, devices=('cpu',))
 
     rows = []
     print(
@@ -43,11 +36,7 @@ def main() -> None:
     for case in cases():
         rows.append({**case, **measure(**case, seconds=args.seconds)})
         print_row(rows[-1])
-    report = {'date': date.today().isoformat(), 'machine': machine('cpu'), 'rows': rows}
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / 'roi_align_cpu.json'
-    path.write_text(json.dumps(report, indent=2) + '\n')
-    print(path)
+    print(write_report(make_report('cpu', rows=rows), args.out, 'roi_align_cpu'))
 
 
 def cases() -> list[dict]:

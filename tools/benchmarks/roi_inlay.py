@@ -6,34 +6,25 @@ written; for the backward pass the reverse) move at the machine's measured copy 
 """
 
 import argparse
-import json
-from datetime import date
 from pathlib import Path
 
 import matplotlib as mpl
 import torch
+from harness import make_report, parse_arguments, write_report
 from roi_rivals import CASES, Case, inlay_by_grid_sample, operators, roi_align_backward
-from timing import copy_bandwidth, machine, time_side_by_side
+from timing import copy_bandwidth, time_side_by_side
 
 from mmbanet.ops import roi_inlay
 
 mpl.use('Agg')
-RESULTS = Path(__file__).parent / 'results'
 ROI_ALIGN = 'roi_align backward'
 
 
 def main() -> None:
     """Measures every case and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
     parser.add_argument('--seconds', type=float, default=4, help='for a case and a direction')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
-    args = parser.parse_args()
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: no GPU is visible')
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parse_arguments(parser)
 
     bandwidth = copy_bandwidth(args.device)
     rows = []
@@ -41,17 +32,10 @@ def main() -> None:
         check(case, args.device)
         rows.append(measure(case, args.device, args.seconds, bandwidth))
         print_row(rows[-1])
-    report = {
-        'date': date.today().isoformat(),
-        'machine': machine(args.device),
-        'copy_bandwidth_gb_per_s': bandwidth / 1e9,
-        'rows': rows,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / f'roi_inlay_{args.device}'
-    stem.with_suffix('.json').write_text(json.dumps(report, indent=2) + '\n')
-    plot(report, stem.with_suffix('.png'))
-    print(f'{stem}.json and .png; copy bandwidth {bandwidth / 1e9:.1f} GB/s')
+    report = make_report(args.device, copy_bandwidth_gb_per_s=bandwidth / 1e9, rows=rows)
+    path = write_report(report, args.out, f'roi_inlay_{args.device}')
+    plot(report, path.with_suffix('.png'))
+    print(f'{path} and .png; copy bandwidth {bandwidth / 1e9:.1f} GB/s')
 
 
 def check(case: Case, device: str) -> None:

@@ -8,6 +8,7 @@ Writes NAME_occlusion.png for each and prints its objects and their overlapping 
 
 import argparse
 import os.path as osp
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints
+from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, load_whole
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.visualization import colorize, describe_object, describe_pair, draw_occlusion_graph
 
@@ -102,6 +103,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
 
     Raises:
         TypeError: Its fusion head gives no occlusion graph.
+        ValueError: A checkpoint of another model.
     """
     model = MODELS.build(cfg.model)
     head = getattr(model, 'panoptic_fusion_head', None)
@@ -112,7 +114,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
         )
     if checkpoint != 'none':
         allow_mmengine_checkpoints()
-        load_checkpoint(model, checkpoint, map_location='cpu')
+        load_whole(partial(load_checkpoint, model), checkpoint, map_location='cpu')
     return model.to(device).eval()
 
 

@@ -5,11 +5,13 @@ A model whose parts bring their own checkpoints (``mmbanet.InstanceSemanticFusio
 
 import json
 import os.path as osp
+from functools import partial
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from mmbanet.engine.checkpoints import load_whole
 from mmbanet.engine.launch import argument_parser, load_config
 
 
@@ -27,7 +29,9 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     cfg.load_from = args.checkpoint
-    metrics = Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)
+    metrics = runner.test()
     if args.out and is_main_process():
         args.out.write_text(json.dumps(metrics, indent=1) + '\n')
 

@@ -1,4 +1,6 @@
-"""Loading MMEngine's own checkpoints with torch 2.6 and newer."""
+"""Loading checkpoints: MMEngine's own with torch 2.6 and newer, and only those of the model."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -29,3 +31,29 @@ def allow_mmengine_checkpoints() -> None:
             *dtypes,
         ]
     )
+
+
+def load_whole(load: Callable, checkpoint: str, **arguments) -> object:
+    """Loads a checkpoint that has to be the model's, of which MMEngine would take what fits.
+
+    Args:
+        load: MMEngine's ``Runner.load_checkpoint``, or its ``load_checkpoint`` of a model.
+        checkpoint: File or URL.
+        arguments: Of ``load``.
+
+    Returns:
+        What ``load`` returns.
+
+    Raises:
+        ValueError: It is a checkpoint of another model; names weights that differ.
+    """
+    try:
+        return load(checkpoint, strict=True, **arguments)
+    except RuntimeError as error:
+        if 'do not match exactly' not in str(error):
+            raise
+        differences = [line for line in str(error).splitlines()[1:] if line.strip()]
+        short = [line if len(line) <= 160 else line[:157] + '...' for line in differences[:3]]
+        raise ValueError(
+            f'{checkpoint} is a checkpoint of another model: {"; ".join(short)}'
+        ) from error

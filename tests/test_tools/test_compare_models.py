@@ -309,7 +309,7 @@ def test_trained_weights_bring_their_own_detections(tool, scene, tmp_path):
         (['--pq', 'no_such.json'], '--pq: no such file: no_such.json'),
         (['--pq', '{banet}'], '--pq: not a JSON object of numbers: '),
         (['--checkpoint', FPN, 'no_such.pth'], 'checkpoint not found: no_such.pth'),
-        (['--checkpoint', FPN, '{banet}'], 'is a checkpoint of another model than'),
+        (['--checkpoint', FPN, '{banet}'], 'is a checkpoint of another model'),
         (['--checkpoint', BANET, '{banet}'], '--checkpoint of a model that --models lacks'),
     ],
 )

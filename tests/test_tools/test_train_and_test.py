@@ -146,3 +146,14 @@ def test_mistakes_get_one_clear_error(name, arguments, options, message, scenes,
     assert result.returncode != 0
     last_line = result.stderr.strip().splitlines()[-1]
     assert re.search(message, last_line), result.stderr[-2000:]
+
+
+def test_a_checkpoint_of_another_model_is_refused(scenes, checkpoint, tmp_path):
+    options = ['--data-root', scenes, '--work-dir', str(tmp_path), '--cfg-options', *TWO_ITERATIONS]
+    other = str(CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py')
+    result = run(tool('test.py'), other, str(checkpoint), *options, cwd=tmp_path, check=False)
+    last_line = result.stderr.strip().splitlines()[-1]
+    assert result.returncode != 0
+    assert f'{checkpoint} is a checkpoint of another model: ' in last_line
+    assert 'unexpected key in source state_dict: ' in last_line
+    assert 'i2s_head.sim' in last_line

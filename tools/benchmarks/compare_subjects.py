@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints
+from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, load_whole
 from mmbanet.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -54,7 +55,7 @@ class Subject:
         self.model.init_weights()
         self.model.to(device)
         if checkpoint:
-            load_weights(self.model, checkpoint, name)
+            load_weights(self.model, checkpoint)
         else:
             fix_detections(self.model, scene)
         # Images of one size for all; some models' own would pad this one to another.
@@ -105,15 +106,12 @@ def load_config(name: str) -> Config:
         raise FileNotFoundError(f'config not found: {path}') from error
 
 
-def load_weights(model: nn.Module, checkpoint: Path, name: str) -> None:
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """All weights from a file."""
     if not checkpoint.is_file():
         raise FileNotFoundError(f'checkpoint not found: {checkpoint}')
     allow_mmengine_checkpoints()
-    try:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    except RuntimeError as error:
-        raise ValueError(f'{checkpoint} is a checkpoint of another model than {name}') from error
+    load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
 
 
 def fix_detections(model: nn.Module, scene: Scene) -> None:

@@ -19,6 +19,7 @@ from mmengine.utils import ProgressBar
 from timing import machine
 from torch import nn
 
+from mmbanet.engine.checkpoints import load_whole
 from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.models.detectors.input_images import rgb_images
 from mmbanet.models.fusion import OcclusionAwareFusionHead
@@ -77,7 +78,7 @@ def compare(cfg: Config) -> dict[str, dict[str, float]]:
             "the model must have panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'"
             f', ...), got {type(head).__name__}'
         )
-    runner.load_or_resume()
+    load_whole(runner.load_checkpoint, cfg.load_from)
     heads = {name: build_head(cfg, rule) for name, rule in RULES.items()}
     loader = runner.build_dataloader(cfg.test_dataloader)
     evaluators = {name: Evaluator(cfg.test_evaluator) for name in RULES}

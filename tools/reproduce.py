@@ -198,7 +198,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
         torch=torch.__version__,
         rows=[
             dict(
-                config=config_names(item.row, args.data)[0],
+                config=name,
                 cells=item.row.cells,
                 paper={
                     name: value
@@ -206,8 +206,12 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
                     if not math.isnan(value)
                 },
                 measured=item.metrics,
+                training_seconds=[
+                    trained(config, seed, args).seconds for seed in range(args.seeds)
+                ],
             )
             for item in measured
+            for name, config in [config_names(item.row, args.data)]
         ],
         gains=notes,
     )

@@ -70,6 +70,7 @@ def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
     assert content['data'] == 'scenes val'
     assert [row['cells'] for row in content['rows']] == [['RoIUpsample'], ['RoIInlay']]
     for row in content['rows']:
+        assert row['training_seconds'][0] > 0
         (metrics,) = row['measured']
         pq = f'{metrics["coco_panoptic/PQ"]:.1f}'
         assert f'| {row["cells"][0]} | scenes val | {pq} |' in (work_dir / 'table_6.md').read_text()

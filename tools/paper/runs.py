@@ -66,6 +66,11 @@ class Trained(NamedTuple):
         """Path of the last one."""
         return (self.folder / 'last_checkpoint').read_text().strip()
 
+    @property
+    def seconds(self) -> int:
+        """How long the training took; after an interruption, what followed it."""
+        return json.loads((self.folder / 'training.json').read_text())['seconds']
+
     def train(self) -> bool:
         """Trains, or goes on where an earlier run stopped.
 

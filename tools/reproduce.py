@@ -54,6 +54,10 @@ def main() -> None:
             measured = evaluate(rows, args, pool) if table else None
     except (RunFailed, ValueError) as error:
         raise SystemExit(f'{error}\nWhat is done stays in {args.work_dir}.') from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(
+            f'interrupted; the same command goes on with what is in {args.work_dir}'
+        ) from error
     if table:
         write_report(table, measured, args)
     else:

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -123,6 +126,30 @@ def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
         with pytest.raises(SystemExit):
             run(*arguments)
         assert message in capsys.readouterr().err
+
+
+def test_a_training_that_outlived_its_parent_is_left_alone(run, tmp_path):
+    """Killed alone, the tool leaves its training running, which another one must not join."""
+    folder = tmp_path / 'runs' / 'banet_r18_fpn_sim_roi_upsample_scenes' / 'seed_0'
+    folder.mkdir(parents=True)
+    command = f'import subprocess, fcntl; log = open("{folder}/train.log", "a"); '
+    command += 'fcntl.flock(log, fcntl.LOCK_EX); '
+    command += 'print(subprocess.Popen(["sleep", "60"], stdout=log).pid)'
+    child = int(subprocess.check_output([sys.executable, '-c', command]))
+    try:
+        with pytest.raises(SystemExit, match=r'another process is still writing .*train\.log'):
+            run('--table', '6', '--seeds', '1', '--cfg-options', *TINY)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_an_interruption_says_how_to_go_on(run, tool, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool.Trained, '_run', interrupted)
+    with pytest.raises(SystemExit, match='interrupted; the same command goes on with what is in'):
+        run('--table', '6', '--seeds', '1')
 
 
 def test_a_failing_tool_names_its_log(run, tmp_path):

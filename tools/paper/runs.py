@@ -7,6 +7,7 @@ WORK_DIR/CONFIG/seed_0/metrics/CONFIG.json   what tools/test.py measured of the 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import subprocess
@@ -156,6 +157,11 @@ class Trained(NamedTuple):
             command += ['--cfg-options', *options, *self.options]
         path = self.folder / log
         with path.open('a') as file:
+            try:
+                # The tool holds it, too, and outlives this process if that alone is killed.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFailed(f'another process is still writing {path}') from error
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
         if code != 0:
             lines = path.read_text(errors='replace').strip().splitlines()

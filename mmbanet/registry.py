@@ -7,11 +7,15 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='mmbanet', parent=MMENGINE_MODELS, locations=['mmbanet.models'])
 DATASETS = Registry(
     'dataset', scope='mmbanet', parent=MMENGINE_DATASETS, locations=['mmbanet.datasets']
+)
+TRANSFORMS = Registry(
+    'transform', scope='mmbanet', parent=MMENGINE_TRANSFORMS, locations=['mmbanet.datasets']
 )
 HOOKS = Registry('hook', scope='mmbanet', parent=MMENGINE_HOOKS, locations=['mmbanet.engine'])
 METRICS = Registry(

@@ -1,6 +1,6 @@
 """Data sets; importing this registers all of them."""
 
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
-from .scenes_dataset import ScenesDataset
+from .scenes_dataset import IncludeThingsOnTop, ScenesDataset
 
-__all__ = ['PanopticDataset', 'ScenesDataset', 'load_panoptic_map']
+__all__ = ['IncludeThingsOnTop', 'PanopticDataset', 'ScenesDataset', 'load_panoptic_map']

@@ -9,6 +9,7 @@ resize = dict(type='Resize', scale=image_scale, keep_ratio=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.IncludeThingsOnTop'),
     resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),

@@ -5,8 +5,6 @@ num_things_classes = 8
 num_stuff_classes = 5
 width = 64
 norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
-# Objects of 8 to 80 pixels instead of COCO's 32 to 800.
-finest_scale = 14
 # One sample per bin: PanopticFPN has the same layer from mmcv, which has no threads on the CPU.
 roi_layer = dict(sampling_ratio=1)
 
@@ -30,14 +28,14 @@ model = dict(
             roi_layer=roi_layer,
             out_channels=width,
             semantic_channels=2 * width,
-            finest_scale=finest_scale,
+            # Objects of 8 to 80 pixels instead of COCO's 32 to 800; masks are better from level 0.
+            finest_scale=14,
         ),
         bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=num_things_classes),
         mask_roi_extractor=dict(
             roi_layer=roi_layer,
             out_channels=width,
             semantic_channels=2 * width,
-            finest_scale=finest_scale,
         ),
         mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_things_classes),
     ),

@@ -15,7 +15,8 @@ from .scenes.classes import SMALL_THINGS
 class ScenesDataset(PanopticDataset):
     """COCO panoptic data with the classes of :mod:`mmbanet.datasets.scenes`.
 
-    The ``segments_info`` of an image also hold each segment's full mask, ``amodal_rle``.
+    The ``segments_info`` of an image also hold each segment's full mask, ``amodal_rle``; None where
+    the annotation file has none.
     """
 
     METAINFO = SCENES_METAINFO
@@ -25,7 +26,7 @@ class ScenesDataset(PanopticDataset):
         info = super().parse_data_info(raw_data_info)
         # Those of other images with the same ids are there, too.
         full_masks = {
-            part['id']: part['amodal_rle']
+            part['id']: part.get('amodal_rle')
             for part in raw_data_info['raw_ann_info']
             if part['image_id'] == info['img_id']
         }
@@ -52,12 +53,20 @@ class IncludeThingsOnTop(BaseTransform):
 
     - gt_bboxes
     - gt_masks
+
+    Raises:
+        ValueError: The annotation file has no full masks.
     """
 
     def transform(self, results: dict) -> dict:
         """Completes the masks."""
         classes = SCENES_METAINFO['classes']
         things = [segment for segment in results['segments_info'] if segment['is_thing']]
+        if any(segment['amodal_rle'] is None for segment in things):
+            raise ValueError(
+                f'{results["img_path"]}: its annotations have no amodal_rle, as those of '
+                'tools/make_scenes.py have; leave out IncludeThingsOnTop'
+            )
         masks = results['gt_masks'].masks
         is_small = np.array([classes[part['category']] in SMALL_THINGS for part in things], bool)
         on_top = masks[is_small].any(axis=0)

@@ -99,3 +99,11 @@ def test_an_image_without_things(dataset):
     results['gt_bboxes'] = results['gt_bboxes'][[]]
     after = IncludeThingsOnTop()(results)
     assert len(after['gt_masks']) == len(after['gt_bboxes']) == 0
+
+
+def test_annotations_without_full_masks(dataset):
+    results = load(dataset, 0)
+    for segment in results['segments_info']:
+        segment['amodal_rle'] = None
+    with pytest.raises(ValueError, match='its annotations have no amodal_rle'):
+        IncludeThingsOnTop()(results)

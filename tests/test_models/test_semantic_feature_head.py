@@ -55,7 +55,7 @@ def test_loss_is_cross_entropy_at_stride_4_without_void():
     logits = head(x)['seg_preds']
     total = 0.0
     for n, sample in enumerate(samples):
-        labels = sample.gt_sem_seg.sem_seg[0, ::4, ::4].long()
+        labels = sample.gt_sem_seg.sem_seg[0, 2::4, 2::4].long()
         log_probability = logits[n].log_softmax(0)
         for row in range(16):
             for column in range(24):

@@ -60,7 +60,7 @@ class GroundTruth(NamedTuple):
         if tuple(self.semantics.shape) == tuple(size):
             return self
         maps = torch.cat([self.semantics[None], self.masks]).float()
-        maps = F.interpolate(maps[None], size=tuple(size), mode='nearest')[0]
+        maps = F.interpolate(maps[None], size=tuple(size), mode='nearest-exact')[0]
         return self._replace(masks=maps[1:] > 0, semantics=maps[0].long())
 
 

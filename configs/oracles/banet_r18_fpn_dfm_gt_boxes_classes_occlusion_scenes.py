@@ -1,5 +1,5 @@
 # Table 4: ground-truth boxes, classes and occlusion; for checkpoints of the base config.
-_base_ = '../banet/banet_r18_fpn_dfm_scenes.py'
+_base_ = '../banet/banet_r18_fpn_dfm_256_scenes.py'
 
 model = dict(
     _delete_=True,

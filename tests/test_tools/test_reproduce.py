@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmbanet.datasets.scenes import generate_scenes
 
@@ -181,7 +182,9 @@ def test_gains_are_told_from_noise(tool):
 
 def test_figure_6_shows_the_images_with_the_most_things(run, tool, scenes, capsys, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    work_dir = run('--figure', '6', '--images', '2', '--cfg-options', *TINY)
+    # As in a fresh process: the tests' own scope is not there.
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        work_dir = run('--figure', '6', '--images', '2', '--cfg-options', *TINY)
     picture = cv2.imread(str(work_dir / 'figure_6.png'))[..., ::-1]
     assert picture.shape == (28 + 2 * (256 + 6), 5 * 256 + 6 * 6, 3)
     assert 'the 2 images with the most things' in capsys.readouterr().out

@@ -11,6 +11,7 @@ from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.registry import init_default_scope
 
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.visualization import colorize, draw_grid
@@ -27,6 +28,7 @@ def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) 
         path: Of the picture.
     """
     cfg, _ = next(iter(models.values()))
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     palette = dataset.metainfo['palette']
     chosen = most_things(dataset, count)

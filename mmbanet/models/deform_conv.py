@@ -34,7 +34,7 @@ class DeformConv2dPack(ops.DeformConv2dPack):
         parts, channels = num * self.deform_groups, self.in_channels // self.deform_groups
         columns = _sample(x.to(dtype).reshape(parts, channels, *x.shape[2:]), self._points(offset))
         # (groups, outputs of one, its inputs and kernel elements)
-        weight = self.weight.view(self.groups, -1, self.weight[0].numel())
+        weight = self.weight.reshape(self.groups, -1, self.weight[0].numel())
         columns = columns.view(num, self.groups, weight.shape[2], height * width)
         output = weight @ columns.to(x.dtype)
         return output.view(num, self.out_channels, height, width)
@@ -60,7 +60,7 @@ class DeformConv2dPack(ops.DeformConv2dPack):
             torch.broadcast_tensors(y[:, None, :, None], x[None, :, None, :]), dim=2
         )
         regular = regular.flatten(0, 1)
-        yx = offset.view(num * self.deform_groups, *regular.shape) + regular
+        yx = offset.reshape(num * self.deform_groups, *regular.shape) + regular
         return yx.flip(2).flatten(3).transpose(2, 3)
 
 

@@ -79,3 +79,14 @@ def test_no_images():
     output.sum().backward()
     assert output.shape == (0, 6, 5, 7)
     assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize('settings', SETTINGS, ids=str)
+def test_channels_last(settings):
+    conv = moved(DeformConv2dPack(8, 6, **settings))
+    x = torch.randn(3, 8, 13, 11)
+    expected = conv(x)
+    conv, x = (value.to(memory_format=torch.channels_last) for value in (conv, x))
+    found = conv(x)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

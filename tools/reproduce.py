@@ -186,7 +186,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     seeds = f'{args.seeds} seed{"s" if args.seeds > 1 else ""}'
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
     rows = report.lines(table, measured, data)
-    notes = report.gains(measured)
+    notes = report.gains(table, measured)
     print(f'\n{caption}\n\n{report.text_table(rows)}\n')
     print('\n'.join(f'{data}: {note}' for note in notes))
 

@@ -168,6 +168,20 @@ def test_every_row_has_its_configs(tool, data):
                 assert (CONFIGS / f'{name}.py').is_file()
 
 
+@pytest.mark.parametrize(
+    ('number', 'expected'),
+    [(2, ['+2.0', '+3.0', '+5.0']), (4, ['+2.0', '+5.0'])],  # last over first; each over first
+)
+def test_gains_are_over_the_row_above_only_where_rows_add_up(tool, number, expected):
+    table = tool.TABLES[number]
+    measured = [
+        tool.report.Measured(row, [{'coco_panoptic/PQ': value}])
+        for row, value in zip(table.rows, [40.0, 42.0, 45.0])
+    ]
+    notes = tool.report.gains(table, measured)
+    assert [note.split('PQ ')[1].split(' ')[0] for note in notes] == expected
+
+
 def test_gains_are_told_from_noise(tool):
     difference = tool.report.difference
     assert difference([50.0], [48.0]) == '+2.0 (one seed: noise unknown)'

@@ -61,12 +61,12 @@ def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
     return result
 
 
-def gains(measured: list[Measured]) -> list[str]:
-    """PQ of each measured row against the one above, and of the last against the first."""
-    found = [_gain(new, old) for old, new in pairwise(measured)]
-    if len(measured) > 2:
-        found.append(_gain(measured[-1], measured[0]))
-    return found
+def gains(table: Table, measured: list[Measured]) -> list[str]:
+    """PQ of each measured row against the first, or the one above where rows add up."""
+    first, *others = measured
+    if not table.rows_add_up:
+        return [_gain(item, first) for item in others]
+    return [_gain(new, old) for old, new in pairwise(measured)] + [_gain(measured[-1], first)]
 
 
 def text_table(rows: list[list[str]]) -> str:

@@ -39,6 +39,7 @@ class Table(NamedTuple):
         metrics: Names of the figures.
         rows: From top to bottom.
         subset: Where the paper's figures are from.
+        rows_add_up: Whether each row is the one above with something added.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Table(NamedTuple):
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     subset: str = 'COCO val'
+    rows_add_up: bool = False
 
 
 NONE = float('nan')
@@ -164,6 +166,7 @@ TABLES = {
                 (43.0, 79.0, 52.8, 50.5, 81.1, 61.5, 31.8, 75.9, 39.5, 36.4, 41.1),
             ),
         ),
+        rows_add_up=True,
     ),
     3: Table(
         'Different backbones',

@@ -88,14 +88,14 @@ def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
 
 def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, calls, capsys):
     made, failing = calls
-    failing.add(('train.py', 'banet/banet_r18_fpn_dfm_scenes', 1))
+    failing.add(('train.py', 'banet/banet_r18_fpn_dfm_256_scenes', 1))
     with pytest.raises(SystemExit, match='out of memory\nWhat is done stays in'):
         run('--table', '4', '--seeds', '2')
     first = list(made)
     failing.clear()
     made.clear()
     run('--table', '4', '--seeds', '2')
-    assert ('train.py', 'banet/banet_r18_fpn_dfm_scenes', 0) in first
+    assert ('train.py', 'banet/banet_r18_fpn_dfm_256_scenes', 0) in first
     trained = [seed for name, _, seed in made if name == 'train.py']
     assert trained == [1]  # the other is there
     tested = [(config, seed) for name, config, seed in made if name == 'test.py']
@@ -105,7 +105,7 @@ def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, calls, caps
     made.clear()
     run('--table', '4', '--seeds', '2')
     assert made == []
-    assert 'found banet/banet_r18_fpn_dfm_scenes seed 1' in capsys.readouterr().out
+    assert 'found banet/banet_r18_fpn_dfm_256_scenes seed 1' in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_config_is_refused(run, calls):

@@ -320,7 +320,7 @@ ROWS = {
     'semantics': ['semantics'],
 }
 BASES = {
-    ('banet_r18_fpn_dfm', 'scenes'): 'banet_r18_fpn_dfm_scenes.py',
+    ('banet_r18_fpn_dfm', 'scenes'): 'banet_r18_fpn_dfm_256_scenes.py',
     ('banet_r50_fpn_dfm', '1x_coco'): 'banet_r50_fpn_dfm_1x_coco.py',
 }
 

@@ -1,7 +1,7 @@
 # The scenes at twice their size with a longer schedule: masks sharp enough for Table 4's oracles.
 _base_ = 'banet_r18_fpn_dfm_scenes.py'
 
-max_iters = 3000
+max_iters = 6000
 resize = dict(_base_.resize, scale=(256, 256))
 train_pipeline = [*_base_.train_pipeline[:3], resize, *_base_.train_pipeline[4:]]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]

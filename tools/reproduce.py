@@ -24,7 +24,7 @@ import torch
 from paper import report
 from paper.figure import draw_results
 from paper.runs import CONFIGS, TOOLS, RunFailed, Trained
-from paper.tables import DATA, FIGURE_6, TABLES, Row, Table
+from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.engine.launch import argument_parser, load_config
@@ -154,8 +154,14 @@ def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[
         [pool.submit(trained(config, seed, args).evaluate, name) for seed in range(args.seeds)]
         for name, config in names
     ]
+    backbones = BACKBONES[args.data]
     return [
-        report.Measured(row, [future.result() for future in part]) for row, part in zip(rows, tests)
+        report.Measured(
+            row,
+            cells=tuple(backbones.get(cell, cell) for cell in row.cells),
+            metrics=[future.result() for future in part],
+        )
+        for row, part in zip(rows, tests)
     ]
 
 
@@ -203,7 +209,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
         rows=[
             dict(
                 config=name,
-                cells=item.row.cells,
+                cells=item.cells,
                 paper={
                     name: value
                     for name, value in zip(table.metrics, item.row.paper)

@@ -175,11 +175,28 @@ def test_every_row_has_its_configs(tool, data):
 def test_gains_are_over_the_row_above_only_where_rows_add_up(tool, number, expected):
     table = tool.TABLES[number]
     measured = [
-        tool.report.Measured(row, [{'coco_panoptic/PQ': value}])
+        tool.report.Measured(row, row.cells, [{'coco_panoptic/PQ': value}])
         for row, value in zip(table.rows, [40.0, 42.0, 45.0])
     ]
     notes = tool.report.gains(table, measured)
     assert [note.split('PQ ')[1].split(' ')[0] for note in notes] == expected
+
+
+def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, capsys):
+    run('--table', '3', '--seeds', '1')
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    backbones = {'scenes': [], 'COCO': []}
+    for words in printed:
+        if words and words[0] in ('R18', 'R34', 'R50', 'R101'):
+            data = words[2] if words[1] == 'x' else words[1]
+            backbones[data].append(words[0])
+    assert backbones == {'scenes': ['R18', 'R34'] * 2, 'COCO': ['R50', 'R101'] * 2}
+    for row in tool.TABLES[3].rows:
+        for data in ('coco', 'scenes'):
+            _, trained = tool.config_names(row, data)
+            depth = Config.fromfile(CONFIGS / f'{trained}.py').model.backbone.depth
+            name = row.cells[0]
+            assert tool.BACKBONES[data].get(name, name) == f'R{depth}'
 
 
 def test_gains_are_told_from_noise(tool):

@@ -18,9 +18,13 @@ METRIC_PREFIX = 'coco_panoptic/'
 
 
 class Measured(NamedTuple):
-    """A row and what was measured of it: one dict of metrics for each seed, in the same order."""
+    """A row and what was measured of it: one dict of metrics for each seed, in the same order.
+
+    ``cells`` stand in front of the figures: the row's, of the model that was measured.
+    """
 
     row: Row
+    cells: tuple[str, ...]
     metrics: list[dict[str, float]]
 
     def values(self, name: str) -> list[float]:
@@ -55,7 +59,7 @@ def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
         if id(row) in metrics_of:
             item = metrics_of[id(row)]
             figures = [spread(item.values(name)) for name in table.metrics]
-            result.append([*row.cells, data, *figures])
+            result.append([*item.cells, data, *figures])
         figures = ['-' if math.isnan(value) else f'{value:.1f}' for value in row.paper]
         result.append([*row.cells, f'{table.subset} (paper)', *figures])
     return result
@@ -85,7 +89,7 @@ def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
     """PQ of every measured row by seed, and the paper's, each as gain over the first row."""
     figure = Figure(figsize=(7, 0.5 * len(measured) + 1.5), layout='constrained')
     axis = figure.subplots()
-    names = [' '.join(filter(None, _named(table, item.row))) or 'baseline' for item in measured]
+    names = [_name(table, item.cells) for item in measured]
     for place, item in enumerate(measured):
         gain = [a - b for a, b in zip(item.values('PQ'), measured[0].values('PQ'))]
         paper = item.row.paper[0] - measured[0].row.paper[0]
@@ -112,8 +116,7 @@ class _Blank(dict):
         return '*'
 
 
-def _named(table: Table, row: Row) -> list[str]:
-    """The cells, with a cross replaced by the head of its column."""
-    return [
-        column if cell == 'x' else cell for column, cell in zip(table.columns, row.cells) if cell
-    ]
+def _name(table: Table, cells: tuple[str, ...]) -> str:
+    """The cells as one line, with a cross replaced by the head of its column."""
+    parts = [column if cell == 'x' else cell for column, cell in zip(table.columns, cells) if cell]
+    return ' '.join(parts) or table.without

@@ -9,6 +9,8 @@ DATA = dict(
     coco=dict(backbone='r50', deeper='r101', end='1x_coco', oracles_end='1x_coco'),
     scenes=dict(backbone='r18', deeper='r34', end='scenes', oracles_end='256_scenes'),
 )
+# Backbones in place of the paper's, by data set.
+BACKBONES = dict(coco={}, scenes=dict(R50='R18', R101='R34'))
 QUALITIES = tuple(f'{name}{group}' for group in ('', '_th', '_st') for name in ('PQ', 'SQ', 'RQ'))
 OF_ALL_AND_GROUPS = ('PQ', 'PQ_th', 'PQ_st')
 
@@ -40,6 +42,7 @@ class Table(NamedTuple):
         rows: From top to bottom.
         subset: Where the paper's figures are from.
         rows_add_up: Whether each row is the one above with something added.
+        without: Name of the row whose cells are empty.
     """
 
     title: str
@@ -48,6 +51,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     subset: str = 'COCO val'
     rows_add_up: bool = False
+    without: str = 'baseline'
 
 
 NONE = float('nan')
@@ -201,6 +205,7 @@ TABLES = {
             ),
             Row(('', '', '', 'x'), oracle('semantics'), (60.8, 50.5, 76.4), SHARP),
         ),
+        without='no ground truth',
     ),
     6: Table(
         'RoIInlay and RoIUpsample, with SIM alone',

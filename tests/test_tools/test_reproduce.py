@@ -180,6 +180,7 @@ def test_gains_are_over_the_row_above_only_where_rows_add_up(tool, number, expec
     ]
     notes = tool.report.gains(table, measured)
     assert [note.split('PQ ')[1].split(' ')[0] for note in notes] == expected
+    assert notes[0].startswith({2: 'baseline -> SIM: ', 4: 'no ground truth -> GT Occ: '}[number])
 
 
 def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, capsys):

@@ -68,9 +68,15 @@ def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
 def gains(table: Table, measured: list[Measured]) -> list[str]:
     """PQ of each measured row against the first, or the one above where rows add up."""
     first, *others = measured
-    if not table.rows_add_up:
-        return [_gain(item, first) for item in others]
-    return [_gain(new, old) for old, new in pairwise(measured)] + [_gain(measured[-1], first)]
+    if table.rows_add_up:
+        pairs = [*pairwise(measured), (first, measured[-1])]
+    else:
+        pairs = [(first, item) for item in others]
+    return [
+        f'{_name(table, old.cells)} -> {_name(table, new.cells)}: '
+        f'PQ {difference(new.values("PQ"), old.values("PQ"))}'
+        for old, new in pairs
+    ]
 
 
 def text_table(rows: list[list[str]]) -> str:
@@ -104,16 +110,6 @@ def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
     axis.grid(axis='x', alpha=0.3)
     axis.legend(fontsize='small')
     figure.savefig(path, dpi=110)
-
-
-def _gain(new: Measured, old: Measured) -> str:
-    names = [Path(item.row.config).name.format_map(_Blank()) for item in (old, new)]
-    return f'{names[0]} -> {names[1]}: PQ {difference(new.values("PQ"), old.values("PQ"))}'
-
-
-class _Blank(dict):
-    def __missing__(self, key: str) -> str:
-        return '*'
 
 
 def _name(table: Table, cells: tuple[str, ...]) -> str:

@@ -14,16 +14,16 @@ from .conftest import CONFIGS, ROOT, make_sample
 
 # Those of other models: test_models/test_model_families.py; the oracles: test_models/test_oracles.
 ALL = sorted(path for folder in ('banet', 'ablation') for path in (CONFIGS / folder).glob('*.py'))
-# Tables 2 and 6: with I2S, OCM, S2I, DFM; overlap rule; lambda_s, lambda_i of section 4.3.
+# Tables 2 and 6: with I2S, OCM, S2I, DFM; order rules; lambda_s, lambda_i of section 4.3.
 ROWS = {
-    'ablation/banet_{}_baseline_{}': (False, False, False, False, 'score', 0.5, None),
-    'ablation/banet_{}_sim_{}': (True, False, False, False, 'score', 0.2, 0.3),
-    'ablation/banet_{}_sim_roi_upsample_{}': (True, False, False, False, 'score', 0.2, 0.3),
-    'ablation/banet_{}_sim_ocm_{}': (True, True, False, False, 'score', 0.2, 0.3),
-    'ablation/banet_{}_sim_ocm_s2i_{}': (True, True, True, False, 'score', 0.2, 0.3),
-    'ablation/banet_{}_sim_ocm_s2i_dfm_{}': (True, True, True, True, 'score', 0.1, 0.2),
-    'banet/banet_{}_{}': (True, True, True, False, 'appearance', 0.2, 0.3),
-    'banet/banet_{}_dfm_{}': (True, True, True, True, 'appearance', 0.1, 0.2),
+    'ablation/banet_{}_baseline_{}': (False, False, False, False, [], 0.5, None),
+    'ablation/banet_{}_sim_{}': (True, False, False, False, [], 0.2, 0.3),
+    'ablation/banet_{}_sim_roi_upsample_{}': (True, False, False, False, [], 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_{}': (True, True, False, False, [], 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_s2i_{}': (True, True, True, False, [], 0.2, 0.3),
+    'ablation/banet_{}_sim_ocm_s2i_dfm_{}': (True, True, True, True, [], 0.1, 0.2),
+    'banet/banet_{}_{}': (True, True, True, False, ['MeanColor'], 0.2, 0.3),
+    'banet/banet_{}_dfm_{}': (True, True, True, True, ['MeanColor'], 0.1, 0.2),
 }
 SIZES = [('r50_fpn', '1x_coco'), ('r18_fpn', 'scenes')]
 
@@ -73,7 +73,7 @@ def test_rows_of_the_tables_have_the_parts_that_they_name(name, parts, size):
         model.with_i2s and model.i2s_head.ocm is not None,
         model.with_s2i,
         'conv_cfg' in cfg.model.semantic_head,
-        model.panoptic_fusion_head.overlap_rule,
+        [rule.name for rule in model.panoptic_fusion_head.order or ()],
         cfg.model.semantic_head.loss_seg.loss_weight,
         cfg.model.i2s_head.get('loss_i2s', dict(loss_weight=0.3))['loss_weight']
         if model.with_i2s
@@ -122,7 +122,7 @@ def test_paper_settings():
     assert panoptic.stuff_area_limit == 4096
 
     assert model.panoptic_fusion_head.type == 'mmbanet.OcclusionAwareFusionHead'
-    assert 'overlap_rule' not in model.panoptic_fusion_head  # by default: appearance
+    assert 'order' not in model.panoptic_fusion_head  # by default: the paper's rule
     for branch in ('bbox', 'mask'):
         assert model.roi_head[f'{branch}_roi_extractor'].type == 'mmbanet.S2IRoIExtractor'
     steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}

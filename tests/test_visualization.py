@@ -52,7 +52,7 @@ def overlapping_objects(scores=(0.9, 0.7, 0.8)):
 def test_pairs_in_words():
     *_, graph = overlapping_objects()
     lines = [describe_pair(graph, place) for place in range(2)]
-    assert lines[0].startswith('1 > 0  appearance 1.000 : 0.')
+    assert lines[0].startswith('1 > 0  MeanColor 0.')
     assert lines[0].endswith(', overlap 100%')
     assert lines[1] == '0 > 2  score, overlap 10%'
     graph.accepted[0] = False

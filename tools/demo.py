@@ -20,8 +20,8 @@ from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.visualization import colorize, draw_grid
 
 ROOT = Path(__file__).parents[1]
-# Both rules for overlapping instances read the same checkpoint.
-RULES = {'heuristic': 'score', 'occlusion-aware': 'appearance'}
+# Order rules of the fusion head by name; both read the same checkpoint.
+RULES = {'heuristic': None, 'occlusion-aware': dict(type='mmbanet.MeanColor')}
 SUBSETS = ('', '_th', '_st')  # all classes, things, stuff, as the metric names them
 ROWS_PER_PICTURE, PICTURES = 4, 2
 
@@ -82,9 +82,9 @@ def main() -> None:
     with Step(f'training for {cfg.train_cfg.max_iters} iterations in {args.work_dir}'):
         checkpoint = train(cfg)
     scores, maps = {}, {}
-    for name, rule in RULES.items():
+    for name in RULES:
         with Step(f'evaluating {Path(checkpoint).name} with {name} fusion'):
-            scores[name], maps[name] = evaluate(cfg, checkpoint, rule)
+            scores[name], maps[name] = evaluate(cfg, checkpoint, name)
     print_scores(scores)
     with Step('drawing'):
         for path in draw(cfg, maps, Path(args.work_dir)):
@@ -129,13 +129,13 @@ def train(cfg: Config) -> str:
     return str(final)
 
 
-def evaluate(cfg: Config, checkpoint: str, rule: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """PQ metrics and panoptic maps of the validation images with one rule for overlaps."""
+def evaluate(cfg: Config, checkpoint: str, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """PQ metrics and panoptic maps of the validation images with one of ``RULES``."""
     cfg = cfg.copy()
     cfg.load_from = checkpoint
-    cfg.model.panoptic_fusion_head.overlap_rule = rule
-    cfg.work_dir = f'{cfg.work_dir}/{rule}'
-    cfg.experiment_name = f'demo_{rule}'
+    cfg.model.panoptic_fusion_head.order = RULES[name]
+    cfg.work_dir = f'{cfg.work_dir}/{name}'
+    cfg.experiment_name = f'demo_{name}'
     runner = Runner.from_cfg(cfg)
     maps = PanopticMaps()
     runner.register_hook(maps, priority='LOWEST')

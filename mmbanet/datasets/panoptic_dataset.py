@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.datasets.api_wrappers import COCOPanoptic
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from panopticapi.utils import rgb2id
 
 from mmbanet.registry import DATASETS
+from mmbanet.structures import encode_ids
 
 
 @DATASETS.register_module()
@@ -98,7 +98,7 @@ def load_panoptic_map(info: dict) -> np.ndarray:
         info: As of a panoptic data set's ``get_data_info``.
 
     Returns:
-        (H, W) int64, ``label + instance * 1000``; -1 where nothing is annotated.
+        (H, W) int64, see :func:`encode_ids`; -1 where nothing is annotated.
 
     Raises:
         ValueError: The PNG is missing or not readable.
@@ -109,6 +109,6 @@ def load_panoptic_map(info: dict) -> np.ndarray:
     ids = rgb2id(bgr[..., ::-1])
     segments = np.full(ids.shape, -1, dtype=np.int64)
     for number, segment in enumerate(info['segments_info'], start=1):
-        instance = number * INSTANCE_OFFSET if segment['is_thing'] else 0
-        segments[ids == segment['id']] = segment['category'] + instance
+        instance = number if segment['is_thing'] else 0
+        segments[ids == segment['id']] = encode_ids(segment['category'], instance)
     return segments

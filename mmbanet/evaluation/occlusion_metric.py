@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from mmbanet.models.fusion import OcclusionGraph
 from mmbanet.registry import METRICS
+from mmbanet.structures import OcclusionGraph
 
 from .true_depth import KINDS, TrueDepth
 
@@ -86,7 +86,7 @@ class OcclusionMetric(BaseMetric):
             if graph is None:
                 raise TypeError(
                     'pred_panoptic_seg has no occlusion graph: the model needs the fusion head '
-                    'mmbanet.OcclusionAwareFusionHead (any overlap_rule)'
+                    'mmbanet.OcclusionAwareFusionHead (any order)'
                 )
             if sample['img_id'] not in self.annotations:
                 raise KeyError(f'image {sample["img_id"]} is not in {self.ann_file}')

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from torch import Tensor
+
+from mmbanet.structures import decode_ids
 
 from .panoptic_quality import NO_LABEL, Segments
 
@@ -31,7 +32,7 @@ def read_segments(prediction: dict, ids: np.ndarray, num_classes: int) -> Segmen
     """The segments of ``pred_panoptic_seg``.
 
     Args:
-        prediction (dict): With ``sem_seg``, whose ids are ``label + instance * INSTANCE_OFFSET``,
+        prediction (dict): With ``sem_seg``, mmdet's ids (:func:`decode_ids`),
             void where the label is ``num_classes`` or ``ignore_index`` (if there is one). Without
             it, with ``segments_info`` that has ``id`` and ``category`` of all ids but 0, void.
         ids (np.ndarray): (P,), ascending, all that occur in the map.
@@ -41,7 +42,7 @@ def read_segments(prediction: dict, ids: np.ndarray, num_classes: int) -> Segmen
         ValueError: A label or an id is unknown.
     """
     if 'sem_seg' in prediction:
-        labels = ids % INSTANCE_OFFSET
+        labels, _ = decode_ids(ids)
         is_void = labels == num_classes
         if 'ignore_index' in prediction:
             is_void |= labels == prediction['ignore_index']

@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 
-from mmbanet.models.fusion import OcclusionGraph
+from mmbanet.structures import OcclusionGraph
 
 COLORS = mpl.color_sequences['tab10']
 REMOVED = '0.55'
 # Line and text of a pair, by what became of it.
 KINDS = {
-    'compared': dict(color='#00c853', linestyle='-'),
+    'rule': dict(color='#00c853', linestyle='-'),
     'score': dict(color='#2979ff', linestyle='-'),
     'preference': dict(color='#aa00ff', linestyle='-'),
     'set aside': dict(color='#ff1744', linestyle=(0, (3, 2))),
@@ -91,7 +91,7 @@ def pair_kind(graph: OcclusionGraph, place: int) -> str:
     if not graph.accepted[place]:
         return 'set aside'
     rule = graph.rules[place]
-    return rule if rule in KINDS else 'compared'
+    return rule if rule in KINDS else 'rule'
 
 
 def describe_object(graph: OcclusionGraph, k: int, name: str, score: float) -> str:
@@ -101,14 +101,11 @@ def describe_object(graph: OcclusionGraph, k: int, name: str, score: float) -> s
 
 
 def describe_pair(graph: OcclusionGraph, place: int) -> str:
-    """One line of text, such as ``2 > 0  appearance 0.980 : 0.910, overlap 100%``."""
+    """One line of text, such as ``2 > 0  MeanColor 0.07, overlap 100%``."""
     front, behind = graph.pairs[place].tolist()
     text = f'{front} > {behind}  {graph.rules[place]}'
-    similarity = graph.similarity[place]
-    if graph.rules[place] == 'smaller':
-        text += ' {:.0f} < {:.0f} px'.format(*(-similarity).tolist())
-    elif graph.rules[place] == 'appearance':
-        text += ' {:.3f} : {:.3f}'.format(*similarity.tolist())
+    if graph.evidence[place] > 0:
+        text += f' {graph.evidence[place]:.3g}'
     text += f', overlap {graph.share[place]:.0%}'
     return text if graph.accepted[place] else text + ', set aside'
 
@@ -192,7 +189,7 @@ def _write(ax: Axes, lines: list[tuple[str, str, str]], share: float) -> None:
 
 def _legend() -> list[Line2D]:
     labels = {
-        'compared': 'closer appearance (or smaller)',
+        'rule': 'order rule',
         'score': 'higher score',
         'preference': 'preference given',
         'set aside': 'set aside: contradicts higher scores',

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+from mmbanet.structures import decode_ids
 
 
 def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
@@ -20,7 +21,7 @@ def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> n
     """
     colors = np.zeros((*panoptic.shape, 3), dtype=np.uint8)
     for segment in np.unique(panoptic):
-        label, instance = segment % INSTANCE_OFFSET, segment // INSTANCE_OFFSET
+        label, instance = decode_ids(segment)
         if label >= len(palette):
             continue
         shade = np.random.default_rng(instance).integers(-40, 41, 3) if instance else 0

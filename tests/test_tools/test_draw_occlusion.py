@@ -160,7 +160,8 @@ def test_cycle_with_a_pair_set_aside_and_a_removed_object(run, tool, monkeypatch
     cv2.imwrite(str(tmp_path / 'cycle.png'), image[..., ::-1])
 
     run(CONFIG, 'none', tmp_path / 'cycle.png')
-    # Cosines of A: 3 parts red, 1 blue; B: 4 green, 1 red; C: 3 blue, 1 green; D: 2 red, 1 green.
+    # Differences of cosines: 0.949 - 0.243 and so on. A is 3 parts red, 1 blue; B 4 green, 1 red;
+    # C 3 blue, 1 green; D 2 red, 1 green.
     assert capsys.readouterr().out.splitlines()[2:] == [
         '4 objects, in descending score',
         '  0  figure 0.90',
@@ -168,10 +169,10 @@ def test_cycle_with_a_pair_set_aside_and_a_removed_object(run, tool, monkeypatch
         '  2  figure 0.70',
         '  3  bus 0.65 (removed)',
         '4 overlapping pairs, front > behind',
-        '  0 > 1  appearance 0.949 : 0.243, overlap 25%',
-        '  2 > 0  appearance 0.949 : 0.316, overlap 25%',
-        '  0 > 3  appearance 0.949 : 0.894, overlap 67%',
-        '  1 > 2  appearance 0.970 : 0.316, overlap 25%, set aside',
+        '  0 > 1  MeanColor 0.706, overlap 25%',
+        '  2 > 0  MeanColor 0.632, overlap 25%',
+        '  0 > 3  MeanColor 0.0543, overlap 67%',
+        '  1 > 2  MeanColor 0.654, overlap 25%, set aside',
     ]
     picture = cv2.imread(str(tmp_path / 'out' / 'cycle_occlusion.png'))[..., ::-1]
     photo, result = picture[:-60, :505], picture[:-60, 505:1010]  # without legend and text

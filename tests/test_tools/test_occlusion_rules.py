@@ -35,6 +35,7 @@ RULES = [
     'Lab Gaussian',
     'RGB histogram',
 ]
+RULE_NAMES = ['SmallerInFront', 'MeanColor', 'LabGaussian', 'ColorHistogram']
 
 
 @pytest.fixture
@@ -141,9 +142,9 @@ def test_table_and_json_of_known_overlaps(run, checkpoint, scenes, truth, tmp_pa
     assert by_score['occlusion/accuracy'] == pytest.approx(100 * even / (even + odd))
 
     # The model with the rule in its config gives the same.
-    for name, rule in zip(RULES, ('score', 'smaller', 'appearance')):
-        changes = {'model.panoptic_fusion_head.overlap_rule': rule}
-        cfg = scenes_config(scenes, tmp_path / rule, load_from=str(checkpoint), **changes)
+    for name, rule in zip(RULES, (None, 'SmallerInFront', 'MeanColor')):
+        changes = {'model.panoptic_fusion_head.order': rule and dict(type=f'mmbanet.{rule}')}
+        cfg = scenes_config(scenes, tmp_path / str(rule), load_from=str(checkpoint), **changes)
         assert scores[name] == pytest.approx(Runner.from_cfg(cfg).test(), nan_ok=True)
     assert len({score['coco_panoptic/PQ'] for score in scores.values()}) >= 3
 
@@ -205,7 +206,7 @@ def test_all_rules_see_the_same_detections(run, tool, checkpoint, scenes, tmp_pa
             assert len(detections) > 1
             rules |= set(sample.pred_panoptic_seg.occlusion.rules)
         decided_by.append(rules - {'score'})
-    assert decided_by == [set(), {'smaller'}, *[{'appearance'}] * 3]
+    assert decided_by == [set(), *({rule} for rule in RULE_NAMES)]
 
     # The model's own rule gives its own panoptic map; others do not.
     same = [

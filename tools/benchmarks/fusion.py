@@ -64,9 +64,9 @@ def main() -> None:
     print(f'{path} and .png')
 
 
-def make_heads(overlap_rule: str = 'appearance') -> tuple:
+def make_heads(**settings) -> tuple:
     """Ours and mmdet's."""
-    ours = OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule, test_cfg=SETTINGS)
+    ours = OcclusionAwareFusionHead(THINGS, STUFF, **settings, test_cfg=SETTINGS)
     cfg = ConfigDict(
         mask_overlap=SETTINGS['removal_thr'], stuff_area_limit=SETTINGS['stuff_area_limit']
     )
@@ -79,7 +79,7 @@ def check(device: str) -> None:
     case = Case(20, 300, 400)
     instances = given.random_instances(case, device)
     logits = given.full_size(given.random_logits(case, device), case)
-    ours, theirs = make_heads(overlap_rule='score')
+    ours, theirs = make_heads(order=None)
     (own,) = ours.predict([instances], [logits])
     (expected,) = theirs.predict([instances], [given.mmdet_channels(logits)])
     if not torch.equal(own.sem_seg, expected.sem_seg):

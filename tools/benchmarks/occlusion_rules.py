@@ -1,4 +1,4 @@
-"""What appearance adds: rules for overlapping instances, compared on the same predictions.
+"""What order rules add: rules for overlapping instances, compared on the same predictions.
 
 The model runs once over the test set of its config; every rule then fuses the same detections and
 the same semantic map, and is scored by PQ and by the occlusion metric. Any config with
@@ -27,11 +27,11 @@ from mmbanet.registry import MODELS
 
 # Settings of the fusion head, by the name of the row.
 RULES = {
-    'score order': dict(overlap_rule='score'),
-    'smaller in front': dict(overlap_rule='smaller'),
-    'mean RGB cosine (paper)': dict(appearance=dict(type='mmbanet.MeanColor')),
-    'Lab Gaussian': dict(appearance=dict(type='mmbanet.LabGaussian')),
-    'RGB histogram': dict(appearance=dict(type='mmbanet.ColorHistogram')),
+    'score order': dict(order=None),
+    'smaller in front': dict(order=dict(type='mmbanet.SmallerInFront')),
+    'mean RGB cosine (paper)': dict(order=dict(type='mmbanet.MeanColor')),
+    'Lab Gaussian': dict(order=dict(type='mmbanet.LabGaussian')),
+    'RGB histogram': dict(order=dict(type='mmbanet.ColorHistogram')),
 }
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',
@@ -55,7 +55,7 @@ def main() -> None:
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     cfg.log_level = 'WARNING'
-    scores = compare(cfg)
+    scores = compare(cfg, RULES)
     print('\n' + as_table(scores))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +68,13 @@ def main() -> None:
         args.out.write_text(json.dumps(report, indent=2) + '\n')
 
 
-def compare(cfg: Config) -> dict[str, dict[str, float]]:
-    """Metrics of each rule, on the predictions of one run over the test set."""
+def compare(cfg: Config, settings: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Metrics of each setting of the fusion head, on the predictions of one run over the test set.
+
+    Args:
+        cfg: With ``load_from``.
+        settings: By name, what differs from the config's fusion head; in ``test_cfg`` from its.
+    """
     runner = Runner.from_cfg(cfg)
     model = runner.model.eval()
     head = getattr(model, 'panoptic_fusion_head', None)
@@ -79,9 +84,9 @@ def compare(cfg: Config) -> dict[str, dict[str, float]]:
             f', ...), got {type(head).__name__}'
         )
     load_whole(runner.load_checkpoint, cfg.load_from)
-    heads = {name: build_head(cfg, rule) for name, rule in RULES.items()}
+    heads = {name: build_head(cfg, **changes) for name, changes in settings.items()}
     loader = runner.build_dataloader(cfg.test_dataloader)
-    evaluators = {name: Evaluator(cfg.test_evaluator) for name in RULES}
+    evaluators = {name: Evaluator(cfg.test_evaluator) for name in heads}
     for evaluator in evaluators.values():
         evaluator.dataset_meta = loader.dataset.metainfo
 
@@ -102,13 +107,13 @@ def compare(cfg: Config) -> dict[str, dict[str, float]]:
                 sample.pred_panoptic_seg = result
             evaluators[name].process(samples, batch)
         progress.update()
-    return {name: evaluators[name].evaluate(len(loader.dataset)) for name in RULES}
+    return {name: evaluators[name].evaluate(len(loader.dataset)) for name in heads}
 
 
-def build_head(cfg: Config, rule: dict) -> nn.Module:
-    """The config's fusion head with another rule."""
-    head = dict(cfg.model.panoptic_fusion_head, test_cfg=cfg.model.test_cfg.panoptic)
-    return MODELS.build(head | dict(overlap_rule='appearance') | rule)
+def build_head(cfg: Config, test_cfg: dict | None = None, **changes) -> nn.Module:
+    """The config's fusion head with other settings."""
+    test_cfg = dict(cfg.model.test_cfg.panoptic, **test_cfg or {})
+    return MODELS.build(dict(cfg.model.panoptic_fusion_head, **changes, test_cfg=test_cfg))
 
 
 def as_table(scores: dict[str, dict[str, float]]) -> str:

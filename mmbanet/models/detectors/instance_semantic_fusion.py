@@ -157,7 +157,7 @@ class InstanceSemanticFusion(BaseDetector):
         if not isinstance(head, OcclusionAwareFusionHead):
             raise TypeError(
                 'panoptic_fusion_head: expected mmbanet.OcclusionAwareFusionHead (with '
-                f"overlap_rule='score' it is the heuristic), got {type(head).__name__}"
+                f'order=None it is the heuristic), got {type(head).__name__}'
             )
         if not isinstance(semantic_model, SemanticModel):
             raise TypeError(

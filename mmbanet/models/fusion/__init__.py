@@ -1,21 +1,22 @@
-"""Overlap handling and fusion of instances and semantics (sections 3.3, 3.4 and 4.3)."""
+"""Occlusion handling and fusion of instances and semantics (sections 3.3, 3.4 and 4.3)."""
 
-from .appearance import AppearanceModel, ColorHistogram, LabGaussian, MeanColor
-from .graph import OcclusionGraph
+from .compose import compose_panoptic_map
+from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
 from .occlusion import explain_occlusion, resolve_occlusion
-from .occlusion_aware_fusion_head import OcclusionAwareFusionHead
-from .panoptic_map import compose_panoptic_map
+from .order import ColorHistogram, LabGaussian, MeanColor, OrderRule, SmallerInFront
 from .selection import select_detections
 from .semantics import semantic_labels
+from .settings import OcclusionSettings
 
 __all__ = [
-    'AppearanceModel',
     'ColorHistogram',
     'LabGaussian',
     'MeanColor',
     'OcclusionAwareFusionHead',
-    'OcclusionGraph',
+    'OcclusionSettings',
+    'OrderRule',
+    'SmallerInFront',
     'compose_panoptic_map',
     'explain_occlusion',
     'resolve_by_score',

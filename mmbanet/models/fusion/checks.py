@@ -1,4 +1,4 @@
-"""Checks of the arguments of overlap handling: one clear error each."""
+"""Checks of the arguments of occlusion handling: one clear error each."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 
-def check_claims(masks: Tensor, scores: Tensor) -> None:
-    """Boolean masks (K, H, W) and one score for each, none of them NaN."""
+def check_masks(masks: Tensor) -> None:
+    """Boolean masks (K, H, W)."""
     if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
         raise TypeError(f'masks must be a bool tensor, got {_kind(masks)}')
     if masks.ndim != 3:
         raise ValueError(f'masks must have the shape (K, H, W), got {tuple(masks.shape)}')
+
+
+def check_scores(scores: Tensor, num_objects: int) -> None:
+    """One score for each object, none of them NaN."""
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError(f'scores must be a floating-point tensor, got {_kind(scores)}')
-    if scores.shape != masks.shape[:1]:
+    if tuple(scores.shape) != (num_objects,):
         raise ValueError(
-            f'scores must have the shape ({len(masks)},), one for each of the masks '
-            f'{tuple(masks.shape)}, got {tuple(scores.shape)}'
+            f'scores must have the shape ({num_objects},), one for each of the masks, '
+            f'got {tuple(scores.shape)}'
         )
     check_not_nan(scores)
 
@@ -95,6 +99,12 @@ def check_threshold(name: str, value: float) -> None:
         raise TypeError(f'{name} must be a number in 0..1, got {value!r}')
     if not 0 <= value <= 1:
         raise ValueError(f'{name} must be in 0..1, got {value}')
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """One of a few words."""
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
 
 
 def _kind(value: object) -> str:

@@ -1,17 +1,13 @@
-"""The score-order rule of Kirillov et al. (Panoptic Segmentation, CVPR 2019) as a function."""
+"""Fusion without occlusion handling: Kirillov et al., Panoptic Segmentation (CVPR 2019)."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .checks import check_claims, check_threshold
-from .graph import OcclusionGraph, decide_pairs
-from .occlusion import pair_overlaps
-from .regions import ClaimRegions, nobody, partition_by_claims
+from .occlusion import explain_occlusion
+from .settings import OcclusionSettings
 
 
-@torch.no_grad()
 def resolve_by_score(
     masks: Tensor, scores: Tensor, removal_thr: float = 0.5
 ) -> tuple[Tensor, Tensor]:
@@ -29,41 +25,10 @@ def resolve_by_score(
         tuple: ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
         ``keep`` (K,) bool, False for dropped objects and for empty masks.
     """
-    check_claims(masks, scores)
-    check_threshold('removal_thr', removal_thr)
-    if masks.numel() == 0:
-        return nobody(masks), torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-    regions = partition_by_claims(masks)
-    owners, graph = resolve_regions_by_score(regions, scores, removal_thr)
-    return owners[regions.index], graph.keep.to(masks.device)
+    owner, graph = explain_occlusion(masks, scores, settings=score_order(removal_thr))
+    return owner, graph.keep.to(masks.device)
 
 
-def resolve_regions_by_score(
-    regions: ClaimRegions, scores: Tensor, removal_thr: float
-) -> tuple[Tensor, OcclusionGraph]:
-    """:func:`resolve_by_score` of what :func:`partition_by_claims` found, without checks.
-
-    Returns:
-        tuple: (R,) int64, the owner of each region or -1, and the :class:`OcclusionGraph`.
-    """
-    # Every object waits for the one before it: on the CPU, a GPU would wait K times for each.
-    members, size = regions.members.cpu(), regions.size.cpu()
-    owners = torch.full_like(size, -1)
-    keep = torch.zeros(len(scores), dtype=torch.bool)
-    order = scores.cpu().argsort(descending=True, stable=True)
-    for k in order.tolist():
-        claimed, free = members[:, k], owners < 0
-        area = int(size[claimed].sum())
-        taken = int(size[claimed & ~free].sum())
-        if area == 0 or taken / area > removal_thr:
-            continue
-        owners[claimed & free] = k
-        keep[k] = True
-
-    overlaps = pair_overlaps(regions).cpu()
-    decided = decide_pairs(overlaps, scores)
-    place = order.argsort()
-    in_front = place[:, None] < place
-    accepted = torch.ones(len(decided.pairs), dtype=torch.bool)
-    areas = overlaps.diagonal().long()
-    return owners.to(regions.size.device), OcclusionGraph(*decided, accepted, in_front, areas, keep)
+def score_order(removal_thr: float) -> OcclusionSettings:
+    """The heuristic as settings: no rule knows better than the score, and front to back."""
+    return OcclusionSettings(removal_thr=removal_thr, order=(), removal='front_to_back')

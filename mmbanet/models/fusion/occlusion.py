@@ -1,51 +1,64 @@
-"""Occlusion handling by appearance, as pure functions (sections 3.3 and 4.3 of the paper).
+"""Occlusion handling (sections 3.3 and 4.3 of the paper), as pure functions of masks.
 
-Shapes: K objects, R regions of equal claims (see ``regions.py``), H x W pixels.
+Three steps: every *pair* of overlapping objects is decided by itself, pairs that agree make an
+*order* of all objects, and objects that lose too much to those in front of them are *removed*.
+
+Shapes: K objects, M overlapping pairs, R regions of equal claims, H x W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from .appearance import AppearanceModel, MeanColor
-from .checks import check_claims, check_image, check_preference, check_threshold
-from .graph import OcclusionGraph, decide_pairs, order_objects
-from .regions import ClaimRegions, nobody, pair_sums, partition_by_claims
+from mmbanet.structures import ClaimRegions, OcclusionGraph
+
+from .checks import check_image, check_masks, check_preference, check_scores
+from .order import MeanColor, OrderRule
+from .settings import OcclusionSettings
 
 
 def resolve_occlusion(
     masks: Tensor,
     scores: Tensor,
-    image: Tensor,
+    image: Tensor | None,
     occlusion_thr: float = 0.2,
     removal_thr: float = 0.5,
     preference: Tensor | None = None,
-    appearance: AppearanceModel | None = None,
+    *,
+    order: OrderRule | Sequence[OrderRule] = MeanColor(),  # noqa: B008 (has no state)
+    pairs: str = 'all',
+    removal: str = 'joint',
 ) -> tuple[Tensor, Tensor]:
     """Gives every pixel that several objects claim to one of them.
 
     Two overlapping objects are an occluded pair when the overlap is more than ``occlusion_thr`` of
-    either. An occluded pair goes to the object whose appearance is closer to that of the overlap,
-    any other overlapping pair to the higher score. Ties go to the higher score, then to the lower
+    either. An occluded pair goes to the object that the order rule puts in front, any other
+    overlapping pair, and one of which no rule can tell, to the higher score. Ties go to the lower
     index. Pairs are taken in descending order of their higher score (ties: in the order (0, 1),
     (0, 2), ..., (1, 2), ...); one that contradicts those before it is set aside. What remains
     orders the claimants of every pixel, and the front-most owns it. An object that lost more than
-    ``removal_thr`` of its area is removed (judged once, all objects together), and its pixels pass
-    to the front-most of their remaining claimants.
+    ``removal_thr`` of its area to others is removed, and its pixels pass to the front-most of their
+    remaining claimants.
 
     Args:
         masks (Tensor): (K, H, W) bool.
         scores (Tensor): (K,) floating point.
-        image (Tensor): (3, H, W) RGB in 0..255, integer or floating point.
+        image (Tensor, optional): (3, H, W) RGB in 0..255, integer or floating point. May be None
+            where no rule looks at it.
         occlusion_thr (float): Share of an object's area, 0..1.
         removal_thr (float): Share of an object's area, 0..1.
         preference (Tensor, optional): (K, K) int8, antisymmetric. 1 at [i, j] says that i is in
             front of j, -1 the opposite, 0 that the rules above decide. It decides occluded and
-            other overlapping pairs alike, and takes part in the order of pairs as they do: it is
-            set aside where it contradicts a pair of higher score.
-        appearance (AppearanceModel, optional): How similarities are measured; the paper's
-            :class:`~mmbanet.models.fusion.appearance.MeanColor` by default.
+            other overlapping pairs alike, and takes part in the order of pairs as occluded ones
+            do: it is set aside where it contradicts a pair before it.
+        order (OrderRule | Sequence[OrderRule]): See :class:`OcclusionSettings`.
+        pairs (str): ``'all'`` or ``'occluded_first'``, see :class:`OcclusionSettings`.
+        removal (str): ``'joint'`` or ``'front_to_back'``, see :class:`OcclusionSettings`.
 
     Returns:
         tuple: ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
@@ -54,9 +67,8 @@ def resolve_occlusion(
     Raises:
         TypeError, ValueError: If an argument's dtype, shape or values are not as above.
     """
-    owner, graph = explain_occlusion(
-        masks, scores, image, occlusion_thr, removal_thr, preference, appearance
-    )
+    settings = OcclusionSettings(occlusion_thr, removal_thr, order, pairs, removal)
+    owner, graph = explain_occlusion(masks, scores, image, preference, settings=settings)
     return owner, graph.keep.to(masks.device)
 
 
@@ -64,106 +76,171 @@ def resolve_occlusion(
 def explain_occlusion(
     masks: Tensor,
     scores: Tensor,
-    image: Tensor,
-    occlusion_thr: float = 0.2,
-    removal_thr: float = 0.5,
+    image: Tensor | None = None,
     preference: Tensor | None = None,
-    appearance: AppearanceModel | None = None,
+    *,
+    settings: OcclusionSettings = OcclusionSettings(),  # noqa: B008 (frozen)
+    objects: Tensor | None = None,
 ) -> tuple[Tensor, OcclusionGraph]:
     """:func:`resolve_occlusion` with the decisions that led there.
+
+    Args:
+        masks (Tensor): (N, H, W) bool.
+        scores (Tensor): (K,), see :func:`resolve_occlusion`, as are image and preference.
+        image (Tensor, optional): (3, H, W).
+        preference (Tensor, optional): (K, K).
+        settings (OcclusionSettings): Thresholds, order rules and readings.
+        objects (Tensor, optional): (K,) int64, the masks that take part, in their order. All of
+            them, K = N, if not given. Spares a copy of the masks.
 
     Returns:
         tuple: ``owner`` (H, W) int64 and the :class:`OcclusionGraph`.
     """
-    check_claims(masks, scores)
-    check_image(image, masks.shape[1:])
-    check_threshold('occlusion_thr', occlusion_thr)
-    check_threshold('removal_thr', removal_thr)
+    check_masks(masks)
+    num_objects = len(masks if objects is None else objects)
+    check_scores(scores, num_objects)
+    if image is not None or settings.need_image:
+        check_image(image, masks.shape[1:])
     if preference is not None:
-        check_preference(preference, len(masks))
-    if masks.numel() == 0:
-        return nobody(masks), empty_graph(len(masks))
+        check_preference(preference, num_objects)
 
-    regions = partition_by_claims(masks)
-    owners, graph = resolve_regions(
-        regions, scores, image, occlusion_thr, removal_thr, preference, appearance
-    )
-    return owners[regions.index], graph
+    regions = ClaimRegions.from_masks(masks, objects)
+    decided = decide_pairs(regions, scores, image, preference, settings)
+    in_front, accepted = order_objects(decided.pairs, num_objects)
+    # An object has more objects in front of it than any of those has: the count sorts them all.
+    front_to_back = in_front.sum(dim=0).argsort(stable=True).to(masks.device)
+    remove = remove_jointly if settings.removal == 'joint' else remove_front_to_back
+    owners, keep = remove(regions, front_to_back, settings.removal_thr)
+
+    owner = owners.index_select(0, regions.index.flatten()).view(masks.shape[1:])
+    return owner, OcclusionGraph(*decided, accepted, in_front, regions.areas.cpu(), keep.cpu())
 
 
-def resolve_regions(
+class DecidedPairs(NamedTuple):
+    """The first five fields of :class:`OcclusionGraph`."""
+
+    pairs: Tensor
+    overlap: Tensor
+    share: Tensor
+    evidence: Tensor
+    rules: list[str]
+
+
+def decide_pairs(
     regions: ClaimRegions,
     scores: Tensor,
     image: Tensor | None,
-    occlusion_thr: float,
-    removal_thr: float,
-    preference: Tensor | None = None,
-    appearance: AppearanceModel | None = None,
-) -> tuple[Tensor, OcclusionGraph]:
-    """:func:`explain_occlusion` of what :func:`partition_by_claims` found, without checks.
+    preference: Tensor | None,
+    settings: OcclusionSettings,
+) -> DecidedPairs:
+    """Decides every overlapping pair by itself, and in which order they are taken."""
+    overlaps, scores = regions.overlaps.cpu(), scores.cpu().double()
+    pairs = overlaps.triu(diagonal=1).nonzero()
+    first, second = pairs.unbind(dim=1)
+    shared, areas = overlaps[first, second], overlaps.diagonal()
+    # Compared as quotients: rounding keeps "exactly 20%" equal to 0.2, which a product does not.
+    share = torch.maximum(shared / areas[first], shared / areas[second])
+    occluded = share > settings.occlusion_thr
 
-    Without an image the smaller of an occluded pair is in front.
+    first_in_front = scores[first] >= scores[second]
+    decided_by = np.full(len(pairs), 'score', dtype=object)
+    known = torch.zeros_like(occluded)
+    if preference is not None:
+        wish = preference.cpu()[first, second]
+        known = wish != 0
+        first_in_front = torch.where(known, wish > 0, first_in_front)
+        decided_by[known.numpy()] = 'preference'
+
+    evidence = torch.zeros_like(share)
+    for rule in settings.rules:
+        asked = (occluded & ~known).nonzero().squeeze(1)
+        if len(asked) == 0:
+            break
+        found = rule.evidence(image, regions, pairs[asked].to(regions.size.device)).cpu()
+        tells = asked[found != 0]
+        evidence[tells], known[tells] = found[found != 0], True
+        decided_by[tells.numpy()] = rule.name
+    first_in_front = torch.where(evidence == 0, first_in_front, evidence > 0)
+
+    taken = torch.maximum(scores[first], scores[second]).argsort(descending=True, stable=True)
+    if settings.pairs == 'occluded_first':
+        taken = taken[(occluded | known)[taken].int().argsort(descending=True, stable=True)]
+    pairs = torch.where(first_in_front[:, None], pairs, pairs.flip(1))
+    facts = (pairs, shared.long(), share, evidence.abs())
+    return DecidedPairs(*(fact[taken] for fact in facts), decided_by[taken.numpy()].tolist())
+
+
+def order_objects(pairs: Tensor, num_objects: int) -> tuple[Tensor, Tensor]:
+    """Accepts (front, behind) pairs in the given order, except those that would close a cycle.
+
+    Args:
+        pairs (Tensor): (M, 2) int64 on the CPU.
+        num_objects (int): K.
 
     Returns:
-        tuple: (R,) int64, the owner of each region or -1, and the :class:`OcclusionGraph`.
+        tuple: ``in_front`` (K, K) bool, True at [i, j] where i is in front of j, directly or
+        through others, and ``accepted`` (M,) bool, False for the pairs that were set aside.
     """
-    overlaps = pair_overlaps(regions)
-    if image is None:
-        similarity, rule = -overlaps.diagonal()[:, None].expand_as(overlaps), 'smaller'
-    else:
-        model = MeanColor() if appearance is None else appearance
-        similarity, rule = model.similarity(image, regions, overlaps), 'appearance'
-    decided = decide_pairs(overlaps, scores, occlusion_thr, similarity, preference, rule)
-    in_front, accepted = order_objects(decided.pairs, len(scores))
-    owners, keep = lay_objects(regions, in_front.to(overlaps.device), removal_thr)
-    areas = overlaps.diagonal().long().cpu()
-    return owners, OcclusionGraph(*decided, accepted, in_front, areas, keep.cpu())
+    reach = np.eye(num_objects, dtype=bool)
+    accepted = torch.ones(len(pairs), dtype=torch.bool)
+    for place, (front, behind) in enumerate(pairs.tolist()):
+        if reach[behind, front]:
+            accepted[place] = False
+        elif not reach[front, behind]:
+            reach[reach[:, front] & ~reach[:, behind]] |= reach[behind]
+    np.fill_diagonal(reach, False)
+    return torch.from_numpy(reach), accepted
 
 
-def pair_overlaps(regions: ClaimRegions) -> Tensor:
-    """(K, K) float64: pixels that two objects share; the diagonal holds the objects' areas."""
-    shared = regions.shared
-    size = regions.size[shared, None].double()
-    overlaps = pair_sums(regions.members[shared], lambda block: size[block])
-    overlaps.diagonal().copy_(regions.areas)
-    return overlaps
-
-
-def lay_objects(
-    regions: ClaimRegions, in_front: Tensor, removal_thr: float
+def remove_jointly(
+    regions: ClaimRegions, front_to_back: Tensor, removal_thr: float
 ) -> tuple[Tensor, Tensor]:
-    """Gives every region to its front-most claimant, without the objects that lose too much by it.
+    """Gives every region to its front-most claimant, then all again without those that lost much.
 
     Args:
         regions (ClaimRegions): The pixels and who claims them.
-        in_front (Tensor): (K, K) bool, transitive; orders any two objects that overlap.
+        front_to_back (Tensor): (K,) int64, the objects; of any two that overlap, the one in front
+            comes first.
         removal_thr (float): Share of an object's area, 0..1.
 
     Returns:
-        tuple: (R,) int64, the owner of each region or -1, and ``keep`` (K,) bool.
+        tuple: ``owners`` (R,) int64, the owner of each region or -1, and ``keep`` (K,) bool.
     """
-    # An object has more objects in front of it than any of those has: the count sorts them all.
-    front_to_back = in_front.sum(dim=0).argsort(stable=True)
-    members, size = regions.members, regions.size
-
-    owners = _front_most(members, front_to_back)
+    owners = _front_most(regions.members, front_to_back)
     areas = regions.areas
-    owned = torch.zeros_like(areas).index_add_(0, owners.clamp(min=0), size * (owners >= 0))
+    has_owner = owners >= 0
+    owned = torch.zeros_like(areas).index_add_(0, owners[has_owner], regions.size[has_owner])
     lost = (areas - owned).double() / areas
     keep = (areas > 0) & ~(lost > removal_thr)
-    return _front_most(members & keep, front_to_back), keep
+    return _front_most(regions.members & keep, front_to_back), keep
 
 
-def empty_graph(num_objects: int) -> OcclusionGraph:
-    """The graph of objects without any pixel."""
-    decided = decide_pairs(torch.zeros(num_objects, num_objects), torch.zeros(num_objects))
-    in_front, accepted = order_objects(decided.pairs, num_objects)
-    areas = torch.zeros(num_objects, dtype=torch.int64)
-    return OcclusionGraph(*decided, accepted, in_front, areas, areas > 0)
+def remove_front_to_back(
+    regions: ClaimRegions, front_to_back: Tensor, removal_thr: float
+) -> tuple[Tensor, Tensor]:
+    """Gives each object what is left of its mask, unless those before it took too much of it.
+
+    Arguments and returns are those of :func:`remove_jointly`.
+    """
+    # Every object waits for the one before it: on the CPU, a GPU would wait K times for each.
+    members, size = regions.members.cpu(), regions.size.cpu()
+    owners = torch.full_like(size, -1)
+    keep = torch.zeros(members.shape[1], dtype=torch.bool)
+    for k in front_to_back.tolist():
+        claimed, free = members[:, k], owners < 0
+        area = int(size[claimed].sum())
+        taken = int(size[claimed & ~free].sum())
+        if area == 0 or taken / area > removal_thr:
+            continue
+        owners[claimed & free] = k
+        keep[k] = True
+    return owners.to(regions.size.device), keep
 
 
 def _front_most(members: Tensor, front_to_back: Tensor) -> Tensor:
     """(R,) int64: the first object of ``front_to_back`` among each region's members, or -1."""
+    if len(front_to_back) == 0:
+        return members.new_full((len(members),), -1, dtype=torch.int64)
     # max() returns the first of equal values, argmax() may not.
     found, place = members[:, front_to_back].view(torch.uint8).max(dim=1)
     return torch.where(found > 0, front_to_back[place], -1)

@@ -202,10 +202,10 @@ class OracleModel(BaseDetector):
                 "model.panoptic_fusion_head: the oracle 'occlusion' needs "
                 f'mmbanet.OcclusionAwareFusionHead, got {type(head).__name__}'
             )
-        if head.overlap_rule == 'score':
+        if head.order is None:
             raise ValueError(
-                "model.panoptic_fusion_head: overlap_rule must be 'appearance' or 'smaller' with "
-                "the oracle 'occlusion', got 'score', which knows no pairs"
+                'model.panoptic_fusion_head: order must be an order rule with the oracle '
+                "'occlusion', got None, which knows no pairs"
             )
 
 

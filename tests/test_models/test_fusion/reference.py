@@ -28,14 +28,26 @@ class Resolution(NamedTuple):
     facts: dict  # how often each rule was needed
 
 
-def resolve(masks, scores, image, occlusion_thr=0.2, removal_thr=0.5, preference=None):
+def resolve(
+    masks,
+    scores,
+    image,
+    occlusion_thr=0.2,
+    removal_thr=0.5,
+    preference=None,
+    pairs='all',
+    removal='joint',
+):
     """The Resolution of masks (K, H, W), scores (K,) and image (3, H, W), numpy arrays."""
+    readings = pairs == 'occluded_first', removal == 'front_to_back'
     with localcontext() as context:
         context.prec = 50
-        return _resolve(masks, scores, image, occlusion_thr, removal_thr, preference)
+        return _resolve(masks, scores, image, occlusion_thr, removal_thr, preference, *readings)
 
 
-def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
+def _resolve(
+    masks, scores, image, occlusion_thr, removal_thr, preference, occluded_first, front_to_back
+):
     count = len(masks)
     # A Decimal holds a float exactly, and so does a Fraction hold a share.
     colours = {
@@ -48,7 +60,7 @@ def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
 
     # Rules 1 and 2: who is in front in each pair.
     similarity = _similarity(colours, pixels)
-    verdicts, closest = {}, Decimal('inf')
+    verdicts, leaks, closest = {}, set(), Decimal('inf')
     for i, j in combinations(range(count), 2):
         overlap = pixels[i] & pixels[j]
         if not overlap:
@@ -62,10 +74,12 @@ def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
             facts['occluded'] += 1
             difference = similarity(overlap, i) - similarity(overlap, j)
             if abs(difference) > EQUAL:
-                front, rule = (i if difference > 0 else j), 'appearance'
+                front, rule = (i if difference > 0 else j), 'MeanColor'
                 closest = min(closest, abs(difference))
             else:
                 facts['appearance_ties'] += 1
+        else:
+            leaks.add((i, j))
         if front is None:
             facts['score_ties'] += scores[i] == scores[j]
             front = j if scores[j] > scores[i] else i
@@ -74,6 +88,10 @@ def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
     # Rule 3: the pairs in descending score, without those that close a cycle.
     behind_of = [set() for _ in range(count)]
     taken = sorted(verdicts, key=lambda pair: -max(scores[pair[0]], scores[pair[1]]))
+    if occluded_first:
+        taken = [pair for pair in taken if pair not in leaks] + [
+            pair for pair in taken if pair in leaks
+        ]
     pairs, rules = [verdicts[pair][0] for pair in taken], [verdicts[pair][1] for pair in taken]
     accepted = []
     for front, behind in pairs:
@@ -82,7 +100,7 @@ def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
             behind_of[front].add(behind)
     facts['set_aside'] = accepted.count(False)
 
-    # Rules 4 and 5: owners, removal, owners again.
+    # Rules 4 and 5: owners, removal, owners of what is kept.
     below = [_reached(k, behind_of) for k in range(count)]
 
     @cache
@@ -98,13 +116,22 @@ def _resolve(masks, scores, image, occlusion_thr, removal_thr, preference):
                 claimants[pixel].append(k)
         return {pixel: front_most(frozenset(them)) for pixel, them in claimants.items()}
 
-    owner = owners(range(count))
-    keep = np.zeros(count, dtype=bool)
-    for k, mask in enumerate(pixels):
-        lost = sum(owner[pixel] != k for pixel in mask)
-        removed = bool(mask) and Fraction(lost, len(mask)) > Fraction(str(removal_thr))
-        facts['removed'] += removed
-        keep[k] = bool(mask) and not removed
+    first_owner = owners(range(count))
+
+    def lost_to_any(k):
+        return [pixel for pixel in pixels[k] if first_owner[pixel] != k]
+
+    def lost_to_kept(k):
+        in_front = [j for j in range(count) if k in below[j] and j != k and pixels[j] & pixels[k]]
+        return pixels[k] & set().union(*(pixels[j] for j in in_front if kept(j)))
+
+    @cache
+    def kept(k):
+        lost = lost_to_kept(k) if front_to_back else lost_to_any(k)
+        return bool(pixels[k]) and Fraction(len(lost), len(pixels[k])) <= Fraction(str(removal_thr))
+
+    keep = np.array([kept(k) for k in range(count)], dtype=bool)
+    facts['removed'] = sum(bool(mask) for mask in pixels) - int(keep.sum())
     owner = owners(keep.nonzero()[0].tolist())
     owner = np.array(list(owner.values())).reshape(image.shape[1:])
     return Resolution(owner, keep, pairs, rules, accepted, closest, facts)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmbanet.models.fusion import explain_occlusion, resolve_occlusion
-from mmbanet.models.fusion.graph import SIMILARITY_TIE
+from mmbanet.models.fusion import OcclusionSettings, explain_occlusion, resolve_occlusion
+from mmbanet.models.fusion.order.appearance import SIMILARITY_TIE
 
 from ...conftest import DEVICES
 from . import reference
@@ -71,7 +71,9 @@ def test_agrees_with_brute_force(solved, device):
         assert keep.dtype == torch.bool
         assert owner.device.type == keep.device.type == device
         assert agrees((owner, keep), expected), seed
-        explained_owner, graph = explain_occlusion(**tensors, **settings)
+        explained_owner, graph = explain_occlusion(
+            **tensors, settings=OcclusionSettings(**settings)
+        )
         assert torch.equal(explained_owner, owner), seed
         assert_same_decisions(graph, expected)
 
@@ -108,17 +110,46 @@ def test_rounding_of_a_float32_image_decides_nothing():
     assert disagreements > 20
 
 
-def test_preference_agrees_with_brute_force():
+READINGS = [
+    dict(pairs=pairs, removal=removal)
+    for pairs in ('all', 'occluded_first')
+    for removal in ('joint', 'front_to_back')
+]
+
+
+@pytest.mark.parametrize('readings', READINGS, ids=lambda readings: '-'.join(readings.values()))
+def test_readings_of_the_paper_agree_with_brute_force(readings):
+    total, differ = Counter(), 0
+    for seed in range(5000, 5150):
+        scene = crowded_scene(seed)
+        settings = thresholds(seed) | readings
+        expected = reference.resolve(**scene, **settings)
+        tensors = to_tensors(scene)
+        assert agrees(resolve_occlusion(**tensors, **settings), expected), seed
+        _, graph = explain_occlusion(**tensors, settings=OcclusionSettings(**settings))
+        assert_same_decisions(graph, expected)
+        total.update(expected.facts)
+        for other in READINGS:
+            if sum(other[name] != readings[name] for name in readings) == 1:
+                found = resolve_occlusion(**tensors, **thresholds(seed), **other)
+                differ += not agrees(found, expected)
+    assert min(total['set_aside'], total['removed'], total['occluded']) > 400, total
+    assert differ > 50  # so that agreement with one reading is none with another
+
+
+@pytest.mark.parametrize('pairs', ['all', 'occluded_first'])
+def test_preference_agrees_with_brute_force(pairs):
     total = Counter()
     for seed in range(2000, 2200):
         scene = crowded_scene(seed)
         preference = random_preference(seed, len(scene['masks']))
-        expected = reference.resolve(**scene, preference=preference)
+        expected = reference.resolve(**scene, preference=preference, pairs=pairs)
         tensors = to_tensors(scene | dict(preference=preference))
-        assert agrees(resolve_occlusion(**tensors), expected), seed
-        assert_same_decisions(explain_occlusion(**tensors)[1], expected)
+        assert agrees(resolve_occlusion(**tensors, pairs=pairs), expected), seed
+        settings = OcclusionSettings(pairs=pairs)
+        assert_same_decisions(explain_occlusion(**tensors, settings=settings)[1], expected)
         total.update(expected.facts | Counter(expected.rules))
-    for fact in ('set_aside', 'removed', 'preference', 'appearance', 'score'):
+    for fact in ('set_aside', 'removed', 'preference', 'MeanColor', 'score'):
         assert total[fact] > 500, total
 
 

@@ -81,10 +81,10 @@ def official_pq(panoptic, annotations, folder):
     return [100 * stat.pq_average(categories, isthing)[0]['pq'] for isthing in (None, True, False)]
 
 
-@pytest.mark.parametrize('rule', ['appearance', 'score'])
-def test_ground_truth_scores_100(annotations, rule, tmp_path):
+@pytest.mark.parametrize('order', [dict(type='mmbanet.MeanColor'), None])
+def test_ground_truth_scores_100(annotations, order, tmp_path):
     instances, logits, image, truth = perfect_predictions(annotations)
-    head = OcclusionAwareFusionHead(80, 53, rule, test_cfg=TEST_CFG)
+    head = OcclusionAwareFusionHead(80, 53, order, test_cfg=TEST_CFG)
     (result,) = head.predict([instances], [logits], [image])
     panoptic = result.sem_seg[0].numpy()
     assert official_pq(panoptic, annotations, tmp_path) == [100.0, 100.0, 100.0]

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmbanet.models.fusion import resolve_occlusion
+from mmbanet.models.fusion import MeanColor, resolve_occlusion
 from mmbanet.models.fusion.occlusion import order_objects
-from mmbanet.models.fusion.regions import partition_by_claims
+from mmbanet.structures import ClaimRegions
 
 from . import reference
 from .scenes import random_scene, to_tensors
@@ -110,12 +110,49 @@ def test_pixels_of_removed_objects_pass_to_the_next_in_front():
     assert keep == [True, False, True]
 
 
-def test_removal_is_evaluated_once():
-    # 1 takes two thirds of 2 and is itself removed by 0: 2 is not brought back.
+@pytest.mark.parametrize(
+    ('pairs', 'keep', 'tie'), [('all', [False, True, True], 1), ('occluded_first', [True] * 3, 0)]
+)
+def test_a_leak_turns_an_overlap_around_only_among_all_pairs(pairs, keep, tie):
+    """By colour the tie 0 is in front of the person 1, and that of the bus 2.
+
+    The bus leaks into 10% of the tie and is in front of it by score. That pair comes first of all,
+    because of the bus's score, and the tie's pair with the person is the last: it closes a cycle.
+    """
+    masks = torch.zeros(3, 1, 60, dtype=torch.bool)
+    masks[0, 0, 10:20] = True
+    masks[1, 0, :40] = True
+    masks[2, 0, [19, *range(30, 60)]] = True
+    image = strip(*[RED] * 10, *[GREEN] * 10, *[RED] * 20, *[BLUE] * 20)
+    owner, kept = resolve(masks, [0.7, 0.8, 0.95], image, pairs=pairs)
+    assert kept == keep
+    assert owner == [1] * 10 + [tie] * 10 + [1] * 20 + [2] * 20
+
+
+def test_known_pairs_count_as_occluded_ones():
+    # 1 is known to be in front of 0, by a leak of 10%; score and colour say 0 over 2 over 1.
+    masks = claims('111111111100000000000', '000000000111111111100', '111000000111100000000')
+    masks[2, 0, 0:3] = True
+    image = strip(*[RED] * 21)
+    known = torch.zeros(3, 3, dtype=torch.int8)
+    known[1, 0], known[0, 1] = 1, -1
+    for pairs in ('all', 'occluded_first'):
+        owner, _ = resolve(masks, [0.9, 0.7, 0.8], image, preference=known, pairs=pairs)
+        assert owner[9] == 1
+
+
+@pytest.mark.parametrize(
+    ('removal', 'keep', 'owner'),
+    [
+        ('joint', [True, False, False], [0, 0, 0, 0, -1, -1, -1, -1]),
+        ('front_to_back', [True, False, True], [0, 0, 0, 0, 2, 2, 2, -1]),
+    ],
+)
+def test_who_counts_for_removal(removal, keep, owner):
+    # 1 takes two thirds of 2 and is itself removed by 0.
     masks = claims('11110000', '11111100', '00001110')
-    owner, keep = resolve(masks, [0.9, 0.8, 0.7], strip(*[RED] * 8))
-    assert keep == [True, False, False]
-    assert owner == [0, 0, 0, 0, -1, -1, -1, -1]
+    found = resolve(masks, [0.9, 0.8, 0.7], strip(*[RED] * 8), removal=removal)
+    assert found == (owner, keep)
 
 
 def test_empty_masks_and_no_objects():
@@ -139,9 +176,13 @@ def test_inputs_stay_as_they_are_and_may_be_strided():
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
-@given(st.integers(0, 10**6))
-def test_every_pixel_of_a_kept_object_is_owned_by_a_kept_claimant(seed):
-    scene = to_tensors(random_scene(seed))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(['all', 'occluded_first']),
+    st.sampled_from(['joint', 'front_to_back']),
+)
+def test_every_pixel_of_a_kept_object_is_owned_by_a_kept_claimant(seed, pairs, removal):
+    scene = to_tensors(random_scene(seed)) | dict(pairs=pairs, removal=removal)
     owner, keep = resolve_occlusion(**scene)
     masks = scene['masks']
     owned = owner >= 0
@@ -153,6 +194,9 @@ def test_every_pixel_of_a_kept_object_is_owned_by_a_kept_claimant(seed):
     again = resolve_occlusion(**scene)
     assert torch.equal(owner, again[0])
     assert torch.equal(keep, again[1])
+    if removal == 'front_to_back':  # whoever is kept kept half of its pixels, removed ones do not
+        areas, kept = masks.flatten(1).sum(1), torch.bincount(owner[owned], minlength=len(masks))
+        assert (2 * kept >= areas)[keep].all()
 
 
 # Up to three objects: from four on, pairs with the same higher score can close a cycle with each
@@ -177,7 +221,7 @@ def test_the_order_of_objects_with_distinct_scores_does_not_matter(seed, random)
 @given(st.integers(0, 10**6))
 def test_regions_partition_the_image(seed):
     masks = to_tensors(random_scene(seed))['masks']
-    regions = partition_by_claims(masks)
+    regions = ClaimRegions.from_masks(masks)
     assert torch.equal(regions.members[regions.index].permute(2, 0, 1), masks)
     assert torch.equal(regions.size, torch.bincount(regions.index.flatten()))
     assert len(set(map(tuple, regions.members.tolist()))) == len(regions.size)
@@ -206,6 +250,11 @@ def valid():
         (dict(image=torch.full((3, 3, 4), torch.nan)), ValueError, r'0\.\.255, got .*nan'),
         (dict(occlusion_thr=20), ValueError, r'occlusion_thr must be in 0\.\.1, got 20'),
         (dict(removal_thr='0.5'), TypeError, 'removal_thr must be a number'),
+        (dict(pairs='first'), ValueError, r"pairs must be one of \('all', .*got 'first'"),
+        (dict(removal='once'), ValueError, r"removal must be one of \('joint', .*got 'once'"),
+        (dict(order='MeanColor'), TypeError, r'order must be order rules such as .*got str'),
+        (dict(order=[MeanColor(), 3]), TypeError, r'order must be order rules such as .*got int'),
+        (dict(image=None), TypeError, 'image must be a tensor.*NoneType'),
         (dict(preference=torch.zeros(2, 2)), TypeError, 'preference must be an int8.*float32'),
         (dict(preference=torch.zeros(3, 3).char()), ValueError, r'\(2, 2\), got \(3, 3\)'),
         (

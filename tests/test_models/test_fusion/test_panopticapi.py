@@ -1,4 +1,4 @@
-"""With ``overlap_rule='score'`` the head decides as the official panopticapi does."""
+"""With ``order=None`` the head decides as the official panopticapi does."""
 
 from collections import Counter
 from math import nextafter
@@ -20,6 +20,7 @@ from ...conftest import DEVICES
 from .scenes import crowded_scene
 
 THINGS, STUFF = 3, 4
+SMALLER = dict(type='mmbanet.SmallerInFront')
 CATEGORIES = {
     label: dict(id=label, isthing=int(label < THINGS), color=(40 + 30 * label, 60, 200))
     for label in range(THINGS + STUFF)
@@ -72,13 +73,13 @@ def encoded(mask):
 
 def by_head(inputs, removal_thr, stuff_area_limit, device='cpu', head=None):
     """The segments that the head, in heuristic mode if not given, makes of the inputs."""
-    head = head or make_head('score', removal_thr, stuff_area_limit)
+    head = head or make_head(None, removal_thr, stuff_area_limit)
     (result,) = head.predict(*head_inputs(inputs, device))
     ids = result.segment_ids[0].cpu().numpy()
     return segments(ids, [(s['id'], s['category']) for s in result.segments_info])
 
 
-def make_head(overlap_rule, removal_thr, stuff_area_limit):
+def make_head(order, removal_thr, stuff_area_limit):
     cfg = dict(
         score_thr=0.0,
         nms=None,
@@ -86,7 +87,7 @@ def make_head(overlap_rule, removal_thr, stuff_area_limit):
         removal_thr=removal_thr,
         stuff_area_limit=stuff_area_limit,
     )
-    return OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule=overlap_rule, test_cfg=cfg)
+    return OcclusionAwareFusionHead(THINGS, STUFF, order=order, test_cfg=cfg)
 
 
 def head_inputs(inputs, device='cpu'):
@@ -135,7 +136,7 @@ def test_equals_panopticapi(tmp_path, device):
         disagreements.update(
             at_least=by_head(inputs, at_least, limit) != expected,
             limit=by_head(inputs, cfg['removal_thr'], limit + 1) != expected,
-            smaller=by_head(inputs, **cfg, head=make_head('smaller', **cfg)) != expected,
+            smaller=by_head(inputs, **cfg, head=make_head(SMALLER, **cfg)) != expected,
         )
     for fact in ('things', 'stuff', 'without_pixels', 'stuff_without_pixels', 'empty_masks'):
         assert total[fact] > 50, total

@@ -9,13 +9,14 @@ from mmbanet.models.fusion import OcclusionAwareFusionHead, resolve_occlusion
 from .scenes import random_scene
 
 THINGS, STUFF = 4, 3
+MEAN_COLOR, SMALLER = dict(type='mmbanet.MeanColor'), dict(type='mmbanet.SmallerInFront')
 
 
-def make_head(overlap_rule='appearance', score_thr=0.0):
+def make_head(order=MEAN_COLOR, score_thr=0.0):
     settings = dict(
         score_thr=score_thr, nms=None, occlusion_thr=0.2, removal_thr=0.5, stuff_area_limit=0
     )
-    return OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule, test_cfg=settings)
+    return OcclusionAwareFusionHead(THINGS, STUFF, order, test_cfg=settings)
 
 
 def random_inputs(seed):
@@ -67,17 +68,17 @@ def test_images_with_nothing_known_are_as_without_preferences():
 
 
 @pytest.mark.parametrize(
-    ('rule', 'preferences', 'message'),
+    ('order', 'preferences', 'message'),
     [
-        ('score', lambda p: [p], "preferences must be None with overlap_rule='score'"),
-        ('smaller', lambda p: [p, p], 'preferences must have the length of images, 1, got 2'),
-        ('smaller', lambda p: [p[1:, 1:]], 'preference must have the shape'),
-        ('smaller', lambda p: [p.abs()], 'preference must be antisymmetric'),
+        (None, lambda p: [p], 'preferences must be None with order=None'),
+        (SMALLER, lambda p: [p, p], 'preferences must have the length of images, 1, got 2'),
+        (SMALLER, lambda p: [p[1:, 1:]], 'preference must have the shape'),
+        (SMALLER, lambda p: [p.abs()], 'preference must be antisymmetric'),
     ],
 )
-def test_preferences_that_cannot_be(rule, preferences, message):
+def test_preferences_that_cannot_be(order, preferences, message):
     instances, semantics, image, preference = random_inputs(7)
     assert preference.any()
-    head = make_head(rule)
+    head = make_head(order)
     with pytest.raises(ValueError, match=message):
         head.predict([instances], [semantics], [image], preferences=preferences(preference))

@@ -199,7 +199,7 @@ def test_pairs_of_detections_of_things_are_ordered_by_the_annotation(front_to_ba
         for pair, rule in zip(panoptic.occlusion.pairs, panoptic.occlusion.rules)
     }
     assert rules[frozenset({0, 1})] == 'preference'
-    assert rules[frozenset({1, 2})] in ('appearance', 'score')
+    assert rules[frozenset({1, 2})] in ('MeanColor', 'score')
     # Detection 0 is the last of the three, detection 1 the first.
     assert bool(panoptic.occlusion.in_front[2, 0]) == (front_to_back == (0, 1, 2))
 
@@ -279,7 +279,7 @@ def test_raw_outputs_and_features_are_those_of_the_model():
 
 def score_order():
     cfg = small_banet()
-    cfg.panoptic_fusion_head.overlap_rule = 'score'
+    cfg.panoptic_fusion_head.order = None
     return cfg
 
 
@@ -291,7 +291,7 @@ def score_order():
         (small_banet, dict(oracles=[]), ValueError, r'oracles must be .* got \[\]'),
         (small_banet, dict(matching_iou=1.5), ValueError, 'matching_iou must be in 0..1, got 1.5'),
         (panoptic_fpn, {}, TypeError, "'occlusion' needs .*FusionHead, got HeuristicFusionHead"),
-        (score_order, {}, ValueError, "overlap_rule must be .* got 'score'"),
+        (score_order, {}, ValueError, 'order must be an order rule .* got None'),
     ],
 )
 def test_settings_that_cannot_work(family, settings, error, message):

@@ -16,6 +16,7 @@ from .scenes import random_scene
 
 THINGS, STUFF = 4, 3
 VOID = THINGS + STUFF
+MEAN_COLOR, SMALLER = dict(type='mmbanet.MeanColor'), dict(type='mmbanet.SmallerInFront')
 
 
 def settings(**changes):
@@ -23,8 +24,8 @@ def settings(**changes):
     return ConfigDict({**cfg, **changes})
 
 
-def make_head(overlap_rule='appearance', **changes):
-    return OcclusionAwareFusionHead(THINGS, STUFF, overlap_rule, test_cfg=settings(**changes))
+def make_head(order=MEAN_COLOR, **changes):
+    return OcclusionAwareFusionHead(THINGS, STUFF, order, test_cfg=settings(**changes))
 
 
 def make_instances(masks, scores, labels, boxes=None):
@@ -80,7 +81,7 @@ def test_appearance_puts_the_tie_on_the_person():
 def test_score_order_hides_the_tie():
     instances, logits, _ = tie_on_person()
     person, stuff = INSTANCE_OFFSET, THINGS + 1
-    (result,) = make_head('score').predict([instances], [logits])
+    (result,) = make_head(None).predict([instances], [logits])
     assert result.sem_seg.tolist() == [
         [
             [VOID, person, person, person],
@@ -93,11 +94,11 @@ def test_score_order_hides_the_tie():
 def test_the_smaller_in_front():
     instances, logits, image = tie_on_person()
     (by_appearance,) = make_head().predict([instances], [logits], [image])
-    (by_size,) = make_head('smaller').predict([instances], [logits])
+    (by_size,) = make_head(SMALLER).predict([instances], [logits])
     assert torch.equal(by_size.sem_seg, by_appearance.sem_seg)
     # The tie, two pixels larger than the person, is now behind and keeps what sticks out.
     instances.masks[1] = True
-    (by_size,) = make_head('smaller').predict([instances], [logits])
+    (by_size,) = make_head(SMALLER).predict([instances], [logits])
     assert (by_size.sem_seg[0, :, 1:] == INSTANCE_OFFSET).all()
 
 
@@ -106,7 +107,7 @@ def test_segments_say_what_decided_their_overlaps():
     instances = instances[[1, 0]]  # detection 0 is the tie
     (result,) = make_head().predict([instances], [logits], [image])
     assert result.segment_ids.tolist() == [[[0, 1, 1, 1], [3, 1, 2, 1], [3, 1, 2, 1]]]
-    common = dict(rule='appearance', set_aside=False)
+    common = dict(rule='MeanColor', set_aside=False)
     assert result.segments_info == [
         dict(id=1, category=0, is_thing=True, score=pytest.approx(0.9), area=7, detection=1)
         | dict(overlaps=[dict(detection=0, segment=2, in_front=False, **common)]),
@@ -117,7 +118,7 @@ def test_segments_say_what_decided_their_overlaps():
     json.dumps(result.segments_info)
     assert result.detections.tolist() == [1, 0]
     assert result.occlusion.pairs.tolist() == [[1, 0]]  # the tie in front of the person
-    (result,) = make_head('score').predict([instances], [logits])
+    (result,) = make_head(None).predict([instances], [logits])
     (overlap,) = result.segments_info[0]['overlaps']
     assert overlap == dict(detection=0, segment=None, in_front=True, rule='score', set_aside=False)
     assert result.occlusion.keep.tolist() == [True, False]
@@ -142,7 +143,7 @@ def test_segments_agree_with_the_maps():
 
 
 def test_a_thousand_classes_have_segment_ids_only():
-    head = OcclusionAwareFusionHead(600, 400, 'score', test_cfg=settings())
+    head = OcclusionAwareFusionHead(600, 400, None, test_cfg=settings())
     instances, _, _ = tie_on_person()
     with pytest.warns(UserWarning, match='cannot tell 1000 classes and 1 things apart'):
         (result,) = head.predict([instances], [torch.full((3, 4), 999)])
@@ -151,15 +152,28 @@ def test_a_thousand_classes_have_segment_ids_only():
     assert result.segment_ids.unique().tolist() == [1, 2]
 
 
-@pytest.mark.parametrize('appearance', ['MeanColor', 'LabGaussian', 'ColorHistogram'])
-def test_appearance_models_are_chosen_by_config(appearance):
+@pytest.mark.parametrize('rule', ['MeanColor', 'LabGaussian', 'ColorHistogram', 'SmallerInFront'])
+def test_order_rules_are_chosen_by_config(rule):
     cfg = dict(type='mmbanet.OcclusionAwareFusionHead', num_things_classes=THINGS)
-    cfg.update(num_stuff_classes=STUFF, appearance=dict(type=f'mmbanet.{appearance}'))
+    cfg.update(num_stuff_classes=STUFF, order=dict(type=f'mmbanet.{rule}'))
     head = MODELS.build(dict(cfg, test_cfg=settings()))
-    assert type(head.appearance).__name__ == appearance
+    assert head.needs_images == (rule != 'SmallerInFront')
     instances, logits, image = tie_on_person()
     (result,) = head.predict([instances], [logits], [image])
+    assert result.occlusion.rules == [rule]
     assert result.segment_ids.tolist() == [[[0, 1, 1, 1], [3, 1, 2, 1], [3, 1, 2, 1]]]
+
+
+def test_the_next_rule_is_asked_where_one_cannot_tell():
+    instances, logits, image = tie_on_person()
+    grey = torch.full_like(image, 90.0)
+    head = make_head([MEAN_COLOR, SMALLER])
+    for picture, rule in ((image, 'MeanColor'), (grey, 'SmallerInFront')):
+        (result,) = head.predict([instances], [logits], [picture])
+        assert result.occlusion.rules == [rule]
+        assert result.segment_ids.tolist() == [[[0, 1, 1, 1], [3, 1, 2, 1], [3, 1, 2, 1]]]
+    (result,) = make_head().predict([instances], [logits], [grey])
+    assert result.occlusion.rules == ['score']
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -167,7 +181,7 @@ def test_score_order_is_mmdets_heuristic_head(device):
     theirs = HeuristicFusionHead(
         THINGS, STUFF, test_cfg=ConfigDict(mask_overlap=0.5, stuff_area_limit=20)
     )
-    head = make_head('score', stuff_area_limit=20)
+    head = make_head(None, stuff_area_limit=20)
     for seed in range(200):
         instances, logits, _ = random_inputs(seed, STUFF + 1)
         instances, logits = instances.to(device), logits.to(device)
@@ -187,12 +201,12 @@ def test_batch_of_different_sizes_leaves_the_inputs_alone():
         assert torch.equal(old[2], new[2])
 
 
-@pytest.mark.parametrize('rule', ['appearance', 'score'])
-def test_no_instances(rule):
+@pytest.mark.parametrize('order', [MEAN_COLOR, None])
+def test_no_instances(order):
     instances = make_instances(torch.zeros(0, 2, 2), torch.zeros(0), torch.zeros(0).long())
     logits = torch.zeros(VOID, 2, 2)
     logits[THINGS] = 1
-    head = make_head(rule, nms=dict(type='nms', iou_threshold=0.5))
+    head = make_head(order, nms=dict(type='nms', iou_threshold=0.5))
     (result,) = head.predict([instances], [logits], [torch.zeros(3, 2, 2)])
     assert (result.sem_seg == THINGS).all()
 
@@ -220,24 +234,21 @@ def test_is_built_from_a_config_and_has_no_loss():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (
-            dict(overlap_rule='depth'),
-            r"overlap_rule must be one of \('appearance', 'smaller', 'score'\)",
-        ),
+        (dict(order=[MEAN_COLOR, dict(type='mmbanet.RoIInlay')]), 'order must be .*got RoIInlay'),
         (dict(semantic_layout='mmdet'), "semantic_layout must be one of .*got 'mmdet'"),
         (dict(num_things_classes=1), "semantic_layout must be 'all' or 'stuff_and_things'"),
         (dict(test_cfg=dict(mask_overlap=0.5)), 'missing: score_thr.*unknown: mask_overlap'),
         (dict(test_cfg=settings(max_num=3)), 'missing: none; unknown: max_num'),
+        (dict(test_cfg=settings(pairs='some')), r"pairs must be one of .*got 'some'"),
+        (dict(test_cfg=settings(removal='once')), r"removal must be one of .*got 'once'"),
+        (dict(order=None, test_cfg=settings(removal='once')), r"removal must be one of .*'once'"),
         (dict(test_cfg=settings(occlusion_thr=20)), r'occlusion_thr must be in 0\.\.1, got 20'),
         (dict(test_cfg=settings(removal_thr=-1)), r'removal_thr must be in 0\.\.1, got -1'),
         (dict(test_cfg=settings(removal_thr='0.5')), "removal_thr must be a number.*got '0.5'"),
         (dict(test_cfg=settings(score_thr='0.6')), "score_thr must be a number, got '0.6'"),
         (dict(test_cfg=settings(nms=0.5)), 'nms must be a dict or None, got 0.5'),
         (dict(test_cfg=settings(stuff_area_limit=-1)), 'must be a number of pixels, got -1'),
-        (
-            dict(appearance=dict(type='mmdet.ResNet', depth=18)),
-            'appearance must be an AppearanceModel, got ResNet',
-        ),
+        (dict(order=dict(type='mmdet.ResNet', depth=18)), 'order must be .*got ResNet'),
     ],
 )
 def test_bad_settings_are_refused(changes, message):

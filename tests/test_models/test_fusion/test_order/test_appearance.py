@@ -1,17 +1,22 @@
-"""Appearance models against naive per-pair computations with numpy and OpenCV."""
+"""Order rules by appearance against naive per-pair computations with numpy and OpenCV."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from mmbanet.models.fusion import ColorHistogram, LabGaussian, MeanColor, explain_occlusion
-from mmbanet.models.fusion.appearance.lab_gaussian import rgb_to_lab
-from mmbanet.models.fusion.occlusion import pair_overlaps
-from mmbanet.models.fusion.regions import partition_by_claims
+from mmbanet.models.fusion import (
+    ColorHistogram,
+    LabGaussian,
+    MeanColor,
+    OcclusionSettings,
+    explain_occlusion,
+)
+from mmbanet.models.fusion.order.lab_gaussian import rgb_to_lab
+from mmbanet.structures import ClaimRegions
 
-from ...conftest import DEVICES
-from .scenes import random_scene
+from ....conftest import DEVICES
+from ..scenes import random_scene
 
 LEAST_SHARE = 0.3
 
@@ -59,14 +64,14 @@ def color_histogram(own, overlap, bins=8, prior=8.0):
 
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize(
-    ('model', 'reference', 'exclusive'),
+    ('rule', 'reference', 'exclusive'),
     [
         (MeanColor(), mean_color, False),
         (LabGaussian(least_share=LEAST_SHARE), lab_gaussian, True),
         (ColorHistogram(least_share=LEAST_SHARE), color_histogram, True),
     ],
 )
-def test_similarities_of_all_pairs(device, model, reference, exclusive):
+def test_similarities_of_all_pairs(device, rule, reference, exclusive):
     compared = fallbacks = 0
     for seed in range(60):
         scene = random_scene(seed)
@@ -74,8 +79,8 @@ def test_similarities_of_all_pairs(device, model, reference, exclusive):
         if len(masks) == 0:
             continue
         tensors = [torch.from_numpy(scene[name]).to(device) for name in ('masks', 'image')]
-        regions = partition_by_claims(tensors[0])
-        similarity = model.similarity(tensors[1], regions, pair_overlaps(regions)).cpu().numpy()
+        regions = ClaimRegions.from_masks(tensors[0])
+        similarity = rule.similarity(tensors[1], regions).cpu().numpy()
         alone = masks & (masks.sum(axis=0) == 1)
         for i, j in zip(*np.nonzero(np.einsum('ihw,jhw->ij', masks * 1, masks * 1))):
             own = masks[i]
@@ -122,11 +127,11 @@ def test_what_lies_behind_does_not_spoil_exclusive_statistics():
     tie = torch.zeros(1, 8, dtype=torch.bool)
     tie[0, 3:6] = True
     masks = torch.stack([person, tie])
-    for model in (MeanColor(), LabGaussian(), ColorHistogram()):
-        _, graph = explain_occlusion(masks, torch.tensor([0.9, 0.7]), image, appearance=model)
+    for rule in (MeanColor(), LabGaussian(), ColorHistogram()):
+        settings = OcclusionSettings(order=rule)
+        _, graph = explain_occlusion(masks, torch.tensor([0.9, 0.7]), image, settings=settings)
         assert graph.pairs.tolist() == [[1, 0]]
-        margin = graph.similarity[0, 0] - graph.similarity[0, 1]
-        assert margin > (0.05 if isinstance(model, MeanColor) else 1.0)
+        assert graph.evidence[0] > (0.05 if isinstance(rule, MeanColor) else 1.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A Gaussian in CIELAB as the appearance of an object."""
+"""Order by appearance: a Gaussian in CIELAB of each object."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmbanet.registry import MODELS
+from mmbanet.structures import ClaimRegions
 
-from ..regions import ClaimRegions, region_sums
-from .appearance_model import AppearanceModel, exclusive_sums
+from .appearance import AppearanceRule, exclusive_sums
 
 # Linear sRGB to XYZ relative to the white point D65 (IEC 61966-2-1).
 XYZ_OF_RGB = (
@@ -20,7 +20,7 @@ SCALE = 16.0  # Lab units per unit of the features: keeps products small, and is
 
 
 @MODELS.register_module()
-class LabGaussian(AppearanceModel):
+class LabGaussian(AppearanceRule):
     """Mean log-likelihood of the overlap's pixels under a Gaussian of the object's Lab colours.
 
     The Gaussian is that of the pixels which the object alone claims: those of the overlap may be
@@ -43,8 +43,8 @@ class LabGaussian(AppearanceModel):
         self.least_share = least_share
 
     def fit(self, image: Tensor, regions: ClaimRegions) -> tuple[Tensor, Tensor]:
-        """See :meth:`AppearanceModel.fit`; features are 1, the coordinates and their products."""
-        sums = region_sums(image, regions, _monomials)
+        """See :meth:`AppearanceRule.fit`; features are 1, the coordinates and their products."""
+        sums = regions.pixel_sums(image, _monomials)
         moments, count = exclusive_sums(sums, regions, self.least_share)
         moments = moments / count
         mean, second = moments[:, 1:4], moments[:, 4:].view(-1, 3, 3)

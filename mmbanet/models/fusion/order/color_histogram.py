@@ -1,4 +1,4 @@
-"""A joint histogram of colours as the appearance of an object."""
+"""Order by appearance: a joint histogram of colours of each object."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mmbanet.registry import MODELS
+from mmbanet.structures import ClaimRegions
 
-from ..regions import ClaimRegions
-from .appearance_model import AppearanceModel, exclusive_sums
+from .appearance import AppearanceRule, exclusive_sums
 
 
 @MODELS.register_module()
-class ColorHistogram(AppearanceModel):
+class ColorHistogram(AppearanceRule):
     """Mean log-probability of the overlap's pixels in the object's joint RGB histogram.
 
     The histogram counts the pixels which the object alone claims: those of the overlap may be
@@ -38,7 +38,7 @@ class ColorHistogram(AppearanceModel):
         self.least_share = least_share
 
     def fit(self, image: Tensor, regions: ClaimRegions) -> tuple[Tensor, Tensor]:
-        """See :meth:`AppearanceModel.fit`; features are the bins, weights log-probabilities."""
+        """See :meth:`AppearanceRule.fit`; features are the bins, weights log-probabilities."""
         num_bins = self.bins**3
         level = (image.flatten(1).float() * (self.bins / 256)).long().clamp_(0, self.bins - 1)
         cell = (level[0] * self.bins + level[1]) * self.bins + level[2]

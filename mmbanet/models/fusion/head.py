@@ -14,26 +14,24 @@ from torch import Tensor
 
 from mmbanet.registry import MODELS
 
-from .appearance import AppearanceModel
 from .checks import (
-    check_claims,
-    check_image,
+    check_choice,
     check_labels,
+    check_masks,
     check_preference,
-    check_threshold,
+    check_scores,
 )
-from .graph import OcclusionGraph
-from .heuristic import resolve_regions_by_score
-from .occlusion import empty_graph, resolve_regions
-from .panoptic_map import compose_panoptic_map
-from .regions import nobody, partition_by_claims
-from .segments import segments_info
+from .compose import compose_panoptic_map, segments_info
+from .heuristic import score_order
+from .occlusion import explain_occlusion
+from .order import OrderRule
 from .selection import select_detections
 from .semantics import semantic_labels
+from .settings import OcclusionSettings
 
-RULES = ('appearance', 'smaller', 'score')
 LAYOUTS = ('auto', 'all', 'stuff_and_things')
 SETTINGS = ('score_thr', 'nms', 'occlusion_thr', 'removal_thr', 'stuff_area_limit')
+READINGS = ('pairs', 'removal')
 FIELDS = ('bboxes', 'labels', 'scores', 'masks')
 
 
@@ -44,16 +42,16 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
     Args:
         num_things_classes (int): Thing classes, the first labels.
         num_stuff_classes (int): Stuff classes, the labels after them.
-        overlap_rule (str): Who owns a pixel that several instances claim: ``'appearance'``, see
-            :func:`resolve_occlusion`; ``'smaller'``, the same with the smaller of an occluded pair
-            in front; ``'score'``, see :func:`resolve_by_score`.
-        appearance (dict, optional): Config of the :class:`AppearanceModel` of the rule
-            ``'appearance'``; the paper's ``dict(type='mmbanet.MeanColor')`` by default.
+        order (dict | list[dict], optional): Config of the :class:`OrderRule` that says who is in
+            front in an occluded pair, or of several, of which the next is asked where those before
+            cannot tell. None: no occlusion handling but the score order of
+            :func:`resolve_by_score`.
         semantic_layout (str): The channels of semantic logits, see :func:`semantic_labels`. With
             one thing class, ``'auto'`` cannot tell and must be replaced.
         test_cfg (dict, optional): All of ``score_thr`` and ``nms`` (:func:`select_detections`),
             ``occlusion_thr`` and ``removal_thr`` (shares of an object's area) and
-            ``stuff_area_limit`` (pixels of the output). The model passes its
+            ``stuff_area_limit`` (pixels of the output); if wanted the readings of the paper
+            ``pairs`` and ``removal``, see :class:`OcclusionSettings`. The model passes its
             ``test_cfg.panoptic``. Needed by :meth:`predict`.
         init_cfg (dict, optional): MMEngine's; there is nothing to initialise.
     """
@@ -62,34 +60,33 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         self,
         num_things_classes: int = 80,
         num_stuff_classes: int = 53,
-        overlap_rule: str = 'appearance',
-        appearance: dict | None = None,
+        order: dict | list[dict] | None = dict(type='mmbanet.MeanColor'),  # noqa: B006
         semantic_layout: str = 'auto',
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
-        _check_choice('overlap_rule', overlap_rule, RULES)
-        _check_choice('semantic_layout', semantic_layout, LAYOUTS)
+        check_choice('semantic_layout', semantic_layout, LAYOUTS)
         if semantic_layout == 'auto' and num_things_classes == 1:
             raise ValueError(
                 "semantic_layout must be 'all' or 'stuff_and_things' with num_things_classes=1, "
                 "where both have the same number of channels, got 'auto'"
             )
+        self.semantic_layout = semantic_layout
+        if order is not None:
+            configs = [order] if isinstance(order, dict) else order
+            order = [MODELS.build(config) for config in configs]
+        self.order = order
+        # Without a test_cfg, of which predict complains, only the rules are checked.
+        self.settings = OcclusionSettings(order=order or ())
         if test_cfg is not None:
             _check_settings(test_cfg)
-        self.overlap_rule = overlap_rule
-        self.appearance = MODELS.build(appearance or dict(type='mmbanet.MeanColor'))
-        if not isinstance(self.appearance, AppearanceModel):
-            raise TypeError(
-                f'appearance must be an AppearanceModel, got {type(self.appearance).__name__}'
-            )
-        self.semantic_layout = semantic_layout
+            self.settings = _occlusion_settings(order, test_cfg)
 
     @property
     def needs_images(self) -> bool:
         """Whether :meth:`predict` looks at the images."""
-        return self.overlap_rule == 'appearance'
+        return self.settings.need_image
 
     def loss(self, **kwargs) -> dict:
         """Nothing is learned here."""
@@ -111,10 +108,10 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
                 :func:`semantic_labels`: logits (C, h, w) of any resolution, or integer labels
                 (H, W).
             images (list[Tensor], optional): RGB (3, H, W) in 0..255 per image. Needed by
-                ``overlap_rule='appearance'`` only.
+                order rules that look at them, see :attr:`needs_images`.
             preferences (list[Tensor], optional): Per image (N, N) int8, who of any two instances is
                 in front where that is known, see :func:`resolve_occlusion`. Not with
-                ``overlap_rule='score'``, which knows no pairs.
+                ``order=None``, which knows no pairs.
 
         Returns:
             list[PixelData]: Per image
@@ -135,7 +132,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             images = [None] * len(mask_results_list)
         elif images is None:
             raise ValueError(
-                "images must be given with overlap_rule='appearance', got None "
+                'images must be given with an order rule that looks at them, got None '
                 '(the detector mmbanet.BANet hands them over)'
             )
         lengths = len(mask_results_list), len(seg_preds_list), len(images)
@@ -146,8 +143,8 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             )
         if preferences is None:
             preferences = [None] * len(images)
-        elif self.overlap_rule == 'score':
-            raise ValueError("preferences must be None with overlap_rule='score', got a list")
+        elif self.order is None:
+            raise ValueError('preferences must be None with order=None, got a list')
         elif len(preferences) != len(images):
             raise ValueError(
                 f'preferences must have the length of images, {len(images)}, got {len(preferences)}'
@@ -168,8 +165,6 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         cfg = self.test_cfg
         _check_instances(instances, self.num_things_classes)
         size = instances.masks.shape[1:]
-        if image is not None:
-            check_image(image, size)
         if preference is not None:
             check_preference(preference, len(instances))
         classes = self.num_things_classes, self.num_stuff_classes
@@ -179,7 +174,9 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         scores = instances.scores[chosen]
         if preference is not None:
             preference = preference.to(chosen.device)[chosen[:, None], chosen]
-        owner, graph = self._resolve(instances.masks, chosen, scores, image, preference)
+        owner, graph = explain_occlusion(
+            instances.masks, scores, image, preference, settings=self.settings, objects=chosen
+        )
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
         )
@@ -202,49 +199,16 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             )
         return result
 
-    def _resolve(
-        self,
-        masks: Tensor,
-        chosen: Tensor,
-        scores: Tensor,
-        image: Tensor | None,
-        preference: Tensor | None,
-    ) -> tuple[Tensor, OcclusionGraph]:
-        """``owner`` (H, W) int32 of the chosen masks, and how it came about."""
-        if len(chosen) == 0 or masks.numel() == 0:
-            return nobody(masks).int(), empty_graph(len(chosen))
-        cfg = self.test_cfg
-        regions = partition_by_claims(masks, chosen)
-        if self.overlap_rule == 'score':
-            owners, graph = resolve_regions_by_score(regions, scores, cfg['removal_thr'])
-        else:
-            owners, graph = resolve_regions(
-                regions,
-                scores,
-                image,
-                cfg['occlusion_thr'],
-                cfg['removal_thr'],
-                preference,
-                appearance=self.appearance,
-            )
-        return owners.int().index_select(0, regions.index.flatten()).view(masks.shape[1:]), graph
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
-
 
 def _check_settings(test_cfg: dict) -> None:
     missing = [name for name in SETTINGS if name not in test_cfg]
-    unknown = [name for name in test_cfg if name not in SETTINGS]
+    unknown = [name for name in test_cfg if name not in SETTINGS + READINGS]
     if missing or unknown:
         raise ValueError(
-            f"test_cfg (the model's test_cfg.panoptic) must have exactly {', '.join(SETTINGS)}; "
-            f'missing: {", ".join(missing) or "none"}; unknown: {", ".join(unknown) or "none"}'
+            f"test_cfg (the model's test_cfg.panoptic) must have {', '.join(SETTINGS)} and may "
+            f'have {", ".join(READINGS)}; missing: {", ".join(missing) or "none"}; '
+            f'unknown: {", ".join(unknown) or "none"}'
         )
-    for name in ('occlusion_thr', 'removal_thr'):
-        check_threshold(f'test_cfg.{name}', test_cfg[name])
     score, nms, area = (test_cfg[name] for name in ('score_thr', 'nms', 'stuff_area_limit'))
     if isinstance(score, bool) or not isinstance(score, Real):
         raise TypeError(f'test_cfg.score_thr must be a number, got {score!r}')
@@ -254,11 +218,22 @@ def _check_settings(test_cfg: dict) -> None:
         raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
 
 
+def _occlusion_settings(order: list[OrderRule] | None, test_cfg: dict) -> OcclusionSettings:
+    settings = OcclusionSettings(
+        test_cfg['occlusion_thr'],
+        test_cfg['removal_thr'],
+        order or (),
+        **{name: test_cfg[name] for name in READINGS if name in test_cfg},
+    )
+    return settings if order is not None else score_order(settings.removal_thr)
+
+
 def _check_instances(instances: InstanceData, num_things_classes: int) -> None:
     missing = [name for name in FIELDS if name not in instances]
     if missing:
         raise ValueError(
             f'mask_results must have the fields {", ".join(FIELDS)}, missing: {", ".join(missing)}'
         )
-    check_claims(instances.masks, instances.scores)
+    check_masks(instances.masks)
+    check_scores(instances.scores, len(instances.masks))
     check_labels(instances.labels, len(instances), num_things_classes)

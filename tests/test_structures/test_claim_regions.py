@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmbanet.models.fusion.regions import ClaimRegions, partition_by_claims, region_sums
+from mmbanet.structures import ClaimRegions
 
 
 @pytest.mark.parametrize('seed', range(30))
@@ -17,20 +17,32 @@ def test_regions_are_the_sets_of_pixels_with_the_same_claims(seed):
         masks[0] = True
     rows, index, sizes = masks.flatten(1).T.unique(dim=0, return_inverse=True, return_counts=True)
 
-    regions = partition_by_claims(masks)
+    regions = ClaimRegions.from_masks(masks)
     assert len(regions.size) == len(rows)  # none is empty, no two are the same
     assert torch.equal(regions.members[regions.index.flatten()], rows[index])
     assert torch.equal(regions.size[regions.index.flatten()], sizes[index])
     assert regions.index.dtype == torch.int32
 
     chosen = torch.randperm(count, generator=generator)[: count // 2 + 1]
-    some = partition_by_claims(masks, chosen)
-    expected = partition_by_claims(masks[chosen])
-    assert all(torch.equal(*pair) for pair in zip(some, expected))
+    some = ClaimRegions.from_masks(masks, chosen)
+    expected = ClaimRegions.from_masks(masks[chosen])
+    for name in ('index', 'members', 'size'):
+        assert torch.equal(getattr(some, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize(('count', 'size'), [(0, (2, 3)), (2, (0, 3)), (2, (3, 0)), (0, (0, 0))])
+def test_without_objects_or_pixels(count, size):
+    regions = ClaimRegions.from_masks(torch.zeros(count, *size, dtype=torch.bool))
+    pixels = size[0] * size[1]
+    assert regions.index.shape == size
+    assert regions.size.tolist() == [pixels] * (pixels > 0)
+    assert regions.members.shape == (len(regions.size), count)
+    assert regions.areas.tolist() == [0] * count
+    assert regions.overlaps.tolist() == [[0] * count] * count
 
 
 def test_too_large_regions_are_refused_before_their_sums_overflow():
     size = torch.tensor([2**26])
     regions = ClaimRegions(torch.zeros(1, 1).int(), torch.ones(1, 1).bool(), size)
     with pytest.raises(ValueError, match='67108863 pixels of the same claims, got 67108864'):
-        region_sums(torch.zeros(3, 1, 1), regions, lambda colours: colours)
+        regions.pixel_sums(torch.zeros(3, 1, 1), lambda colours: colours)

@@ -1,4 +1,4 @@
-"""The paper's appearance model (section 3.3): cosines between RGB vectors."""
+"""The paper's order rule (section 3.3): cosines between RGB vectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmbanet.registry import MODELS
+from mmbanet.structures import ClaimRegions
 
-from ..regions import ClaimRegions, object_sums, region_sums
-from .appearance_model import AppearanceModel
+from .appearance import AppearanceRule
 
 # An RGB vector (0..255) this short is black. Exactly 0 would miss the black of a normalised
 # float32 image, which comes back as noise of 1e-5 whose direction means nothing.
@@ -16,7 +16,7 @@ BLACK = 1e-3
 
 
 @MODELS.register_module()
-class MeanColor(AppearanceModel):
+class MeanColor(AppearanceRule):
     """Mean cosine between the pixels' RGB and the mean RGB of the object's whole mask.
 
     The mean cosine is linear in unit vectors, ``mean cos(x, m) = m/|m| . mean(x/|x|)``. Black has
@@ -24,12 +24,12 @@ class MeanColor(AppearanceModel):
     """
 
     def fit(self, image: Tensor, regions: ClaimRegions) -> tuple[Tensor, Tensor]:
-        """See :meth:`AppearanceModel.fit`; features are unit vectors, weights the mean RGB's."""
-        rgb_sums = region_sums(image, regions, lambda rgb: rgb)
+        """See :meth:`AppearanceRule.fit`; features are unit vectors, weights the mean RGB's."""
+        rgb_sums = regions.pixel_sums(image, lambda rgb: rgb)
         # A mean has the direction of its sum; the mean's length tells black.
-        mean = object_sums(rgb_sums, regions.members) / regions.areas.clamp(min=1)[:, None]
+        mean = regions.object_sums(rgb_sums) / regions.areas.clamp(min=1)[:, None]
         # Times 256: fixed-point sums resolve large values better, and a power of two is exact.
-        unit_sums = region_sums(image, regions, lambda rgb: _unit(rgb, 0) * 256, regions.shared)
+        unit_sums = regions.pixel_sums(image, lambda rgb: _unit(rgb, 0) * 256, regions.shared)
         return unit_sums / 256, _unit(mean, 1)
 
 

@@ -1,25 +1,31 @@
-"""What an appearance model is: a function of pixels for each object, averaged over overlaps.
+"""Rules that put the object in front whose colours explain the overlap better.
 
-Shapes: K objects, R regions of equal claims (see ``regions.py``), F features.
+Shapes: K objects, M pairs, R regions of equal claims, F features.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from ..regions import ClaimRegions, object_sums, pair_sums
+from mmbanet.structures import ClaimRegions
+
+from .order_rule import OrderRule
+
+# Similarities this close are equal: far above the rounding errors of float64 over an image, far
+# below what 8-bit colours can mean. Without it, rounding would decide between equal colours.
+SIMILARITY_TIE = 1e-9
 
 
-class AppearanceModel(ABC):
+class AppearanceRule(OrderRule):
     """Compares the pixels of an overlap with each of the two objects.
 
     The similarity of an object to a set of pixels is the mean over them of ``weights . features``:
     the features are the pixel's, the weights are the object's. Features are summed over regions
-    first, so that the similarities of all pairs are one small matrix product. To add a model,
-    subclass this and register it in ``mmbanet.registry.MODELS``.
+    first, so that the similarities of all pairs are one small matrix product. The evidence is the
+    difference of the two objects' similarities to their overlap.
     """
 
     @abstractmethod
@@ -35,19 +41,18 @@ class AppearanceModel(ABC):
             which only the ``regions.shared`` are looked at, and ``weights`` (K, F) float64.
         """
 
-    def similarity(self, image: Tensor, regions: ClaimRegions, overlaps: Tensor) -> Tensor:
-        """(K, K) float64: at [i, j] the similarity of i to the overlap of i and j.
+    def evidence(self, image: Tensor, regions: ClaimRegions, pairs: Tensor) -> Tensor:
+        """See :meth:`OrderRule.evidence`."""
+        similarity = self.similarity(image, regions)
+        first, second = pairs.unbind(dim=1)
+        difference = similarity[first, second] - similarity[second, first]
+        return torch.where(difference.abs() > SIMILARITY_TIE, difference, 0)
 
-        Args:
-            image (Tensor): (3, H, W) RGB in 0..255.
-            regions (ClaimRegions): The pixels and who claims them.
-            overlaps (Tensor): (K, K) float64, see :func:`pair_overlaps`.
-        """
+    def similarity(self, image: Tensor, regions: ClaimRegions) -> Tensor:
+        """(K, K) float64: at [i, j], i != j, the similarity of i to the overlap of i and j."""
         sums, weights = self.fit(image, regions)
-        shared = regions.shared
-        sums = sums[shared]
-        mean = pair_sums(regions.members[shared], lambda block: sums[block] @ weights.T)
-        return mean.div_(overlaps.clamp(min=1))
+        total = regions.pair_sums(lambda rows: sums[rows] @ weights.T)
+        return total.div_(regions.overlaps.clamp(min=1))
 
 
 def exclusive_sums(
@@ -64,9 +69,8 @@ def exclusive_sums(
     Returns:
         tuple: (K, F) float64 and (K, 1) float64, the number of pixels, at least 1.
     """
-    alone = regions.members & ~regions.shared[:, None]
     counts = torch.cat([sums, regions.size[:, None].double()], dim=1)
-    whole, exclusive = object_sums(counts, regions.members), object_sums(counts, alone)
+    whole, exclusive = regions.object_sums(counts), regions.object_sums(counts, ~regions.shared)
     enough = exclusive[:, -1:] >= least_share * whole[:, -1:]
     chosen = torch.where(enough, exclusive, whole)
     return chosen[:, :-1], chosen[:, -1:].clamp(min=1)

@@ -1,11 +1,9 @@
 """The graph that explains a decision, on hand-worked strips of one row."""
 
-import pytest
 import torch
 
-from mmbanet.models.fusion import explain_occlusion, resolve_occlusion
-from mmbanet.models.fusion.heuristic import resolve_regions_by_score
-from mmbanet.models.fusion.regions import partition_by_claims
+from mmbanet.models.fusion import OcclusionSettings, explain_occlusion, resolve_occlusion
+from mmbanet.models.fusion.heuristic import score_order
 
 from .scenes import random_scene
 
@@ -24,18 +22,19 @@ def test_every_pair_says_what_decided_it():
     # 0 and 1 share a green pixel, a quarter of 1; 1 and 2 share a sixth of 2, a tenth of nothing.
     masks = claims('111100000000', '000111100000', '000000111111')
     image = strip(*[RED] * 3, *[GREEN] * 9)
-    owner, graph = explain_occlusion(masks, torch.tensor([0.9, 0.8, 0.7]), image, 0.25)
+    quarter = OcclusionSettings(occlusion_thr=0.25)
+    owner, graph = explain_occlusion(masks, torch.tensor([0.9, 0.8, 0.7]), image, settings=quarter)
     assert graph.pairs.tolist() == [[0, 1], [1, 2]]
     assert graph.rules == ['score', 'score']
-    assert graph.similarity.isnan().all()
-    owner, graph = explain_occlusion(masks, torch.tensor([0.9, 0.8, 0.7]), image, 0.2)
+    assert graph.evidence.tolist() == [0, 0]
+    owner, graph = explain_occlusion(masks, torch.tensor([0.9, 0.8, 0.7]), image)
     assert graph.pairs.tolist() == [[1, 0], [1, 2]]
-    # All of 1 and 2 are green: equal similarities, and the score decides after all.
-    assert graph.rules == ['appearance', 'score']
+    # All of 1 and 2 are green: the rule cannot tell, and the score decides after all.
+    assert graph.rules == ['MeanColor', 'score']
     assert graph.overlap.tolist() == [1, 1]
     assert graph.share.tolist() == [0.25, 0.25]
-    assert graph.similarity[0, 0] > graph.similarity[0, 1]
-    assert graph.similarity[1].tolist() == pytest.approx([1, 1])
+    assert graph.evidence[0] > 0.1
+    assert graph.evidence[1] == 0
     assert graph.accepted.all()
     assert graph.areas.tolist() == [4, 4, 6]
     assert graph.in_front.tolist() == [
@@ -81,12 +80,12 @@ def test_explaining_changes_nothing():
 def test_score_order_has_a_graph_too():
     masks = claims('1110', '0111', '0000')
     scores = torch.tensor([0.7, 0.9, 0.8])
-    _, graph = resolve_regions_by_score(partition_by_claims(masks), scores, 0.5)
+    _, graph = explain_occlusion(masks, scores, settings=score_order(0.5))
     assert graph.pairs.tolist() == [[1, 0]]
     assert graph.rules == ['score']
     assert graph.keep.tolist() == [False, True, False]
     assert graph.areas.tolist() == [3, 3, 0]
-    assert graph.in_front[1].tolist() == [True, False, True]
+    assert graph.in_front[1].tolist() == [True, False, False]
 
 
 def test_no_objects_at_all():

@@ -1,0 +1,41 @@
+"""The occlusion graph: overlapping pairs of objects, how each was decided, and their common order.
+
+Shapes: K objects, M overlapping pairs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class OcclusionGraph(NamedTuple):
+    """All overlapping pairs of K objects and what became of them; tensors on the CPU.
+
+    Attributes:
+        pairs (Tensor): (M, 2) int64, (front, behind) as the pair alone is decided, in the order in
+            which pairs are taken.
+        overlap (Tensor): (M,) int64, pixels that both claim.
+        share (Tensor): (M,) float64 in 0..1, the overlap's share of the smaller area.
+        evidence (Tensor): (M,) float64, what the order rule that decided the pair found in favour
+            of the front, in the rule's own unit; 0 where no rule decided.
+        rules (list[str]): What decided each pair: the name of an order rule such as
+            ``'MeanColor'``, ``'score'`` or ``'preference'``.
+        accepted (Tensor): (M,) bool, False for a pair that was set aside because it contradicts
+            pairs before it.
+        in_front (Tensor): (K, K) bool, True at [i, j] where i is in front of j in the end, directly
+            or through others.
+        areas (Tensor): (K,) int64, pixels of each mask.
+        keep (Tensor): (K,) bool, False for removed objects and for empty masks.
+    """
+
+    pairs: Tensor
+    overlap: Tensor
+    share: Tensor
+    evidence: Tensor
+    rules: list[str]
+    accepted: Tensor
+    in_front: Tensor
+    areas: Tensor
+    keep: Tensor

@@ -24,11 +24,9 @@ class ScenesDataset(PanopticDataset):
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """mmdet's, with the full masks."""
         info = super().parse_data_info(raw_data_info)
-        # Those of other images with the same ids are there, too.
         full_masks = {
             part['id']: part.get('amodal_rle')
-            for part in raw_data_info['raw_ann_info']
-            if part['image_id'] == info['img_id']
+            for part in raw_data_info['raw_ann_info']['segments_info']
         }
         for segment in info['segments_info']:
             segment['amodal_rle'] = full_masks[segment['id']]

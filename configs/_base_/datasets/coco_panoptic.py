@@ -6,7 +6,7 @@ image_scale = (1333, 800)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
     # The paper gives no size for its random crop.
     dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.7, 0.7), recompute_bbox=True),
@@ -18,7 +18,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
-    dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

@@ -8,7 +8,7 @@ resize = dict(type='Resize', scale=image_scale, keep_ratio=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(type='mmbanet.IncludeThingsOnTop'),
     resize,
     dict(type='RandomFlip', prob=0.5),

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any
 
-from .annotation_files import Notices, read_json
+from .annotation_files import Notices
+from .coco_file import (
+    CocoFile,
+    check,
+    check_file_name,
+    is_id,
+    is_integer,
+    is_number,
+    name_image,
+    show,
+    wrong,
+)
 
 MAX_ID = 2**24 - 1  # a segment's id is a colour of 24 bits; 0 is void
 
 
-class PanopticAnnotations:
+class PanopticAnnotations(CocoFile):
     """Images and their segments in COCO's own dictionaries, checked and completed.
 
     Of every segment, ``id``, ``category_id`` and ``iscrowd`` (0 or 1) are right; ``area`` and
@@ -29,11 +39,7 @@ class PanopticAnnotations:
             files of test images.
 
     Attributes:
-        ann_file (str): As given.
-        categories (list[dict]): In the file's order.
-        images (dict): Entries of ``images`` by id, in the file's order.
         annotations (dict): Entries of ``annotations`` by the image's id.
-        notices (Notices): What has been said about this file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -43,31 +49,18 @@ class PanopticAnnotations:
     def __init__(
         self, ann_file: str, backend_args: dict | None = None, may_be_unannotated: bool = False
     ) -> None:
-        self.ann_file = ann_file
-        self.notices = Notices()
-        content = read_json(ann_file, backend_args=backend_args)
-        if may_be_unannotated:
-            content.setdefault('annotations', [])
-        for key in ('categories', 'images', 'annotations'):
-            _check(
-                isinstance(content.get(key), list),
-                f'{ann_file}: no COCO panoptic annotations: "{key}" must be a list, '
-                f'got {_show(content, key)}',
-            )
-        self.categories = self._read_categories(content['categories'])
-        self.images = self._read_images(content['images'])
+        annotations = self._read(ann_file, 'panoptic', backend_args, may_be_unannotated)
+        for category in self.categories:
+            place = f'{ann_file}: category {category["id"]} ("{category["name"]}")'
+            expected = '1 for a thing or 0 for stuff (panoptic annotations have it, instances not)'
+            check(category.get('isthing') in (0, 1), wrong(place, category, 'isthing', expected))
         self._to_measure: dict[str, list[str]] = {'bbox': [], 'area': []}
-        self.annotations = self._read_annotations(content['annotations'])
+        self.annotations = self._read_annotations(annotations)
         self._say_what_is_measured()
         if self.annotations:
             self._say_what_is_unannotated()
         else:
-            _check(may_be_unannotated, f'{ann_file}: none of its images is annotated')
-
-    def where(self, image_id: int | str, segment_id: int | None = None) -> str:
-        """The place of an error: file, image and segment."""
-        segment = '' if segment_id is None else f', segment {segment_id}'
-        return f'{self.ann_file}: {name_image(image_id, self.images[image_id])}{segment}'
+            check(may_be_unannotated, f'{ann_file}: none of its images is annotated')
 
     def is_annotated(self, image_id: int | str) -> bool:
         """Whether the file has an annotation of the image; says so once if it has none.
@@ -100,7 +93,7 @@ class PanopticAnnotations:
         classes = list(metainfo.get('classes') or names)
         missing = [name for name in classes if name not in names]
         unknown = [name for name in names if name not in classes]
-        _check(
+        check(
             not missing and not unknown and len(classes) == len(names),
             f'{self.ann_file}: its categories must be the {len(classes)} classes of the data set, '
             f'missing: {missing}, unknown: {unknown}; correct the file, or classes, thing_classes '
@@ -112,75 +105,36 @@ class PanopticAnnotations:
                 'a thing' if is_thing else 'stuff'
                 for is_thing in (category['isthing'], category['name'] in things)
             )
-            _check(
+            check(
                 of_file == of_set,
                 f'{self.ann_file}: category "{category["name"]}" is {of_file} by its isthing, but '
                 f"{of_set} by the data set's metainfo",
             )
         return {category['id']: classes.index(category['name']) for category in self.categories}
 
-    def _read_categories(self, categories: list) -> list[dict]:
-        _check(categories, f'{self.ann_file}: "categories" is empty')
-        ids, names = set(), set()
-        for index, category in enumerate(categories):
-            place = f'{self.ann_file}: category {index}'
-            _check(isinstance(category, dict), f'{place}: expected an object, got {category!r:.60}')
-            _check(_is_integer(category.get('id')), _wrong(place, category, 'id', 'an integer'))
-            name = category.get('name')
-            _check(name and isinstance(name, str), _wrong(place, category, 'name', 'a text'))
-            place = f'{self.ann_file}: category {category["id"]} ("{name}")'
-            _check(
-                category.get('isthing') in (0, 1),
-                _wrong(place, category, 'isthing', '1 for a thing or 0 for stuff'),
-            )
-            _check(category['id'] not in ids, f'{place}: two categories have this id')
-            _check(name not in names, f'{place}: two categories have this name')
-            ids.add(category['id'])
-            names.add(name)
-        return categories
-
-    def _read_images(self, images: list) -> dict[int | str, dict]:
-        _check(images, f'{self.ann_file}: "images" is empty')
-        found = {}
-        for index, image in enumerate(images):
-            place = f'{self.ann_file}: entry {index} of "images"'
-            _check(isinstance(image, dict), f'{place}: expected an object, got {image!r:.60}')
-            image_id = image.get('id')
-            _check(_is_id(image_id), _wrong(place, image, 'id', 'an integer or a text'))
-            _check_file_name(f'{self.ann_file}: image {image_id}', image)
-            place = f'{self.ann_file}: {name_image(image_id, image)}'
-            for key in ('height', 'width'):
-                _check(
-                    _is_integer(image.get(key)) and image[key] > 0,
-                    _wrong(place, image, key, 'a positive integer'),
-                )
-            _check(image_id not in found, f'{place}: two images have this id')
-            found[image_id] = image
-        return found
-
     def _read_annotations(self, annotations: list) -> dict[int | str, dict]:
         found = {}
         categories = {category['id'] for category in self.categories}
         for index, annotation in enumerate(annotations):
             place = f'{self.ann_file}: entry {index} of "annotations"'
-            _check(isinstance(annotation, dict), f'{place}: expected an object')
+            check(isinstance(annotation, dict), f'{place}: expected an object')
             image_id = annotation.get('image_id')
-            _check(_is_id(image_id), _wrong(place, annotation, 'image_id', "an image's id"))
-            _check(
+            check(is_id(image_id), wrong(place, annotation, 'image_id', "an image's id"))
+            check(
                 image_id in self.images,
                 f'{place}: its image_id {image_id!r} is not in "images"; list the image, or correct '
                 'image_id (a number and a text are never the same)',
             )
             place = self.where(image_id)
-            _check(image_id not in found, f'{place}: two annotations are of this image')
+            check(image_id not in found, f'{place}: two annotations are of this image')
             segments = annotation.get('segments_info')
-            _check(
+            check(
                 isinstance(segments, list),
                 f'{place}: no COCO panoptic annotation: "segments_info" must be a list, got '
-                f'{_show(annotation, "segments_info")} (instances and panoptic annotations are '
+                f'{show(annotation, "segments_info")} (instances and panoptic annotations are '
                 'different files)',
             )
-            _check_file_name(f'{place}: its annotation', annotation)
+            check_file_name(f'{place}: its annotation', annotation)
             self._read_segments(image_id, segments, categories)
             found[image_id] = annotation
         return found
@@ -191,12 +145,14 @@ class PanopticAnnotations:
         seen = set()
         for index, segment in enumerate(segments):
             if not isinstance(segment, dict):
-                raise ValueError(f'{self.where(image_id)}: segment {index} of its list is no object')
+                raise ValueError(
+                    f'{self.where(image_id)}: segment {index} of its list is no object'
+                )
             segment_id = segment.get('id')
-            if not _is_integer(segment_id) or not 0 < segment_id <= MAX_ID:
+            if not is_integer(segment_id) or not 0 < segment_id <= MAX_ID:
                 raise ValueError(
                     f'{self.where(image_id)}: segment {index} of its list: "id" must be an integer '
-                    f'from 1 to {MAX_ID} (0 is void), got {_show(segment, "id")}; number the '
+                    f'from 1 to {MAX_ID} (0 is void), got {show(segment, "id")}; number the '
                     'segments anew, in the PNG as well'
                 )
             problem = _problem_of(segment, categories)
@@ -229,11 +185,6 @@ class PanopticAnnotations:
                 f'{self.ann_file}: {len(missing)} of {len(self.images)} images are not annotated and '
                 f'left out; the first is {name_image(missing[0], self.images[missing[0]])}',
             )
-
-
-def name_image(image_id: int | str, image: dict) -> str:
-    """How messages name an image."""
-    return f'image {image_id} ({image["file_name"]})'
 
 
 def check_png_ids(
@@ -274,15 +225,15 @@ def check_png_ids(
 def _problem_of(segment: dict, categories: Collection[int]) -> str | None:
     """What cannot be mended in a segment."""
     category_id = segment.get('category_id')
-    if not _is_integer(category_id) or category_id not in categories:
-        shown = _show(segment, 'category_id')
+    if not is_integer(category_id) or category_id not in categories:
+        shown = show(segment, 'category_id')
         return f'category_id {shown} is not in the categories of the file'
     if segment.get('iscrowd', 0) not in (0, 1):
-        return f'"iscrowd" must be 0 or 1, got {_show(segment, "iscrowd")}'
+        return f'"iscrowd" must be 0 or 1, got {show(segment, "iscrowd")}'
     area, box = segment.get('area'), segment.get('bbox')
-    if area is not None and not _is_number(area):
+    if area is not None and not is_number(area):
         return f'"area" must be a number, got {area!r:.60}; leave it out to have it computed'
-    is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
+    is_box = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
     if box is not None and not is_box:
         return (
             f'"bbox" must be four numbers, x, y, width and height, got {box!r:.60}; leave it out '
@@ -297,34 +248,3 @@ def _is_area(area: float) -> bool:
 
 def _is_box(box: list[float]) -> bool:
     return all(-math.inf < value < math.inf for value in box) and box[2] > 0 and box[3] > 0
-
-
-def _is_integer(value: Any) -> bool:
-    return type(value) is int
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_id(value: Any) -> bool:
-    """Of an image; those of Cityscapes are texts."""
-    return _is_integer(value) or isinstance(value, str)
-
-
-def _check_file_name(place: str, entry: dict) -> None:
-    name = entry.get('file_name')
-    _check(name and isinstance(name, str), _wrong(place, entry, 'file_name', "a file's name"))
-
-
-def _check(condition: Any, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _wrong(place: str, entry: dict, key: str, expected: str) -> str:
-    return f'{place}: "{key}" must be {expected}, got {_show(entry, key)}'
-
-
-def _show(entry: dict, key: str) -> str:
-    return f'{entry[key]!r:.60}' if key in entry else 'nothing'

@@ -9,24 +9,31 @@ from pycocotools import mask as coco_mask
 def decode_rle(rle: dict, size: tuple[int, int]) -> np.ndarray:
     """A mask (H, W) bool.
 
+    Args, Raises: As :func:`check_rle`.
+    """
+    check_rle(rle, size)
+    if isinstance(rle['counts'], list):
+        rle = coco_mask.frPyObjects(rle, *size)
+    return coco_mask.decode(rle).astype(bool)
+
+
+def check_rle(rle: dict, size: tuple[int, int]) -> None:
+    """Raises a ValueError unless a mask is one that pycocotools, which does not look, can decode.
+
     Args:
         rle: With ``size`` [H, W] and ``counts``: compressed text, or a list of the runs' lengths.
         size: H and W of the image.
-
-    Raises:
-        ValueError: It is no such mask, or one of another size.
     """
     if not isinstance(rle, dict) or not {'size', 'counts'} <= set(rle):
-        raise ValueError(f'expected a run-length encoded mask with size and counts, got {rle!r:.80}')
+        raise ValueError(
+            f'expected a run-length encoded mask with size and counts, got {rle!r:.80}'
+        )
     if rle['size'] != list(size):
         raise ValueError(f"a mask of the size {rle['size']}, the image's is {list(size)}")
     counts = rle['counts']
     runs = counts if isinstance(counts, list) else _run_lengths(counts)
     if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
         raise ValueError(f'the runs of the mask do not fill {size[0]}x{size[1]} pixels')
-    if isinstance(counts, list):
-        rle = coco_mask.frPyObjects(rle, *size)
-    return coco_mask.decode(rle).astype(bool)
 
 
 def _run_lengths(counts: str | bytes) -> list[int]:

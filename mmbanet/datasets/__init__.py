@@ -3,10 +3,9 @@
 from .load_panoptic_annotations import LoadPanopticAnnotations
 from .panoptic_annotations import PanopticAnnotations
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
-from .scenes_dataset import IncludeThingsOnTop, ScenesDataset
+from .scenes_dataset import ScenesDataset
 
 __all__ = [
-    'IncludeThingsOnTop',
     'LoadPanopticAnnotations',
     'PanopticAnnotations',
     'PanopticDataset',

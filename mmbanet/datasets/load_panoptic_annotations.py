@@ -1,25 +1,29 @@
-"""The transform that reads panoptic PNGs."""
+"""The transform that reads panoptic PNGs and instance masks."""
 
 from __future__ import annotations
 
 import numpy as np
 from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
 from mmdet.structures.mask import BitmapMasks
+from pycocotools import mask as coco_mask
 
 from mmbanet.registry import TRANSFORMS
 
 from .annotation_files import Notices, check_loaded_size, read_segment_ids
 from .panoptic_annotations import check_png_ids
+from .segmentation import encode_segmentation
 
 VOID = 255  # mmdet's label of pixels without annotation
 
 
 @TRANSFORMS.register_module()
 class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
-    """mmdet's ``LoadPanopticAnnotations``, which checks what it reads.
+    """mmdet's ``LoadPanopticAnnotations``, which checks what it reads, with masks that may overlap.
 
-    Boxes that the annotation file lacks, or that are not those of the PNG, are computed from the
-    PNG; things that are not in the PNG are left out. Both are said once.
+    Semantics are the PNG's. An instance that brings its own mask, from COCO's instance annotations,
+    is taken as it is. The mask of any other is its segment in the PNG; a box that the annotation
+    file lacks, or that is not that of the PNG, is computed from the PNG then, and a thing that is
+    not in the PNG is left out. Both are said once.
 
     Required Keys:
 
@@ -29,7 +33,12 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
     - width
     - seg_map_path (None: nothing is annotated)
     - segments_info
-    - instances (one for each segment with ``is_thing``, in their order; ``bbox`` may be None)
+    - instances
+
+      - bbox (may be None without ``mask``)
+      - bbox_label
+      - ignore_flag
+      - mask (polygons or RLE, checked), or segment_id
 
     Modified Keys:
 
@@ -80,24 +89,28 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
     def _load_segments(self, results: dict, ids: np.ndarray, where: str) -> None:
         """Masks, semantics and boxes of the segments in a map of ids (H, W)."""
         semantics = np.full(ids.shape, VOID, dtype=np.int32)
-        found, missing, masks, instances = [], [], [], []
-        boxes = iter(results['instances'])
+        visible, found = {}, []
         for segment in results['segments_info']:
             mask = ids == segment['id']
-            instance = next(boxes) if segment['is_thing'] else None
-            box = box_of(mask)
-            if box is None:
-                missing.append(segment['id'])
-                continue
-            found.append(segment)
-            semantics[mask] = segment['category']
-            if instance is not None:
-                self._settle_box(instance, box, f'{where}, segment {segment["id"]}')
-                instances.append(instance)
-                masks.append(mask.astype(np.uint8))
+            if mask.any():
+                found.append(segment)
+                visible[segment['id']] = mask
+                semantics[mask] = segment['category']
+        listed = [segment['id'] for segment in results['segments_info']]
+        missing = [segment_id for segment_id in listed if segment_id not in visible]
         unlisted = np.unique(ids[(semantics == VOID) & (ids != 0)]).tolist()
-        listed = len(results['segments_info'])
-        check_png_ids(where, listed, missing, unlisted, self.notices)
+        check_png_ids(where, len(listed), missing, unlisted, self.notices)
+        masks, instances = [], []
+        for instance in results['instances']:
+            if 'mask' in instance:
+                mask = coco_mask.decode(encode_segmentation(instance['mask'], *ids.shape))
+            elif instance['segment_id'] in visible:
+                mask = visible[instance['segment_id']].astype(np.uint8)
+                self._settle_box(instance, box_of(mask), where)
+            else:
+                continue
+            masks.append(mask)
+            instances.append(instance)
         results.update(segments_info=found, instances=instances)
         if self.with_mask:
             results['gt_masks'] = BitmapMasks(masks, *ids.shape)
@@ -112,15 +125,13 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
         if given is not None:
             self.notices.say(
                 'bbox',
-                f'{where}: its bbox (x1, y1, x2, y2) is {given} in the annotation file, {box} in '
+                f'{where}, segment {instance["segment_id"]}: its bbox (x1, y1, x2, y2) is {given} in the annotation file, {box} in '
                 "the PNG, whose is used; other segments' may differ as well",
             )
         instance['bbox'] = box
 
 
-def box_of(mask: np.ndarray) -> list[int] | None:
-    """x1, y1, x2, y2 in pixels around a mask (H, W) bool, None around nothing."""
+def box_of(mask: np.ndarray) -> list[int]:
+    """x1, y1, x2, y2 in pixels around a mask (H, W) that is not empty."""
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-    if not len(rows):
-        return None
     return [int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]

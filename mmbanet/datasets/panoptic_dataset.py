@@ -9,10 +9,13 @@ import numpy as np
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
 from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmengine.utils import is_abs
 
 from mmbanet.registry import DATASETS
 
 from .annotation_files import Notices, check_image_header, is_local, read_segment_ids
+from .coco_file import name_image
+from .instance_annotations import Instance, InstanceAnnotations
 from .load_panoptic_annotations import LoadPanopticAnnotations
 from .panoptic_annotations import PanopticAnnotations
 
@@ -29,16 +32,26 @@ class PanopticDataset(CocoPanopticDataset):
       when a PNG is read: mmdet's ``LoadPanopticAnnotations`` in the pipeline becomes
       :class:`LoadPanopticAnnotations`. A ``bbox`` of None is one that it computes.
 
-    Args: as mmdet's ``CocoPanopticDataset``.
+    * Things, to train on, are those of COCO's instance annotations, whose masks overlap (the tie's
+      lies on its person's) as those of panoptic PNGs never do. An instance without a pixel is left
+      out; crowds have an ``ignore_flag``.
+
+    Args: as mmdet's ``CocoPanopticDataset``, and
+        instances_ann_file (str, optional): COCO's instance annotations, below ``data_root`` if
+            relative. None trains on the masks of the PNGs, with a warning. Not used in
+            ``test_mode``.
 
     Raises:
-        FileNotFoundError: A folder or the annotation file is missing.
-        ValueError: The annotation file is not right (:class:`PanopticAnnotations`), its categories
-            are not the metainfo's classes, none of these is a thing, or the filter leaves nothing.
+        FileNotFoundError: A folder or an annotation file is missing.
+        ValueError: An annotation file is not right (:class:`PanopticAnnotations`,
+            :class:`InstanceAnnotations`), the two are not of the same images and things, the
+            categories are not the metainfo's classes, none of these is a thing, or the filter
+            leaves nothing.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, instances_ann_file: str | None = None, **kwargs) -> None:
         self.notices = Notices()
+        self.instances_ann_file = instances_ann_file
         super().__init__(*args, **kwargs)
         steps = self.pipeline.transforms
         steps[:] = [
@@ -65,21 +78,63 @@ class PanopticDataset(CocoPanopticDataset):
         self.cat2label = file.labels(metainfo)
         self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
         self._num_things = len(metainfo['thing_classes'])
+        instances = None if self.test_mode else self._load_instances(file)
         chosen = file.annotations or file.images  # in the order of the images
         return [
             self.parse_data_info(
-                dict(raw_img_info=image, raw_ann_info=file.annotations.get(image_id))
+                dict(
+                    raw_img_info=image,
+                    raw_ann_info=file.annotations.get(image_id),
+                    raw_instances=instances[image_id] if instances is not None else None,
+                )
             )
             for image_id, image in file.images.items()
             if image_id in chosen
         ]
+
+    def _join_prefix(self) -> None:
+        """Puts ``data_root`` before relative paths."""
+        super()._join_prefix()
+        if self.instances_ann_file and self.data_root and not is_abs(self.instances_ann_file):
+            self.instances_ann_file = osp.join(self.data_root, self.instances_ann_file)
+
+    def _load_instances(self, panoptic: PanopticAnnotations) -> dict[Any, list[Instance]] | None:
+        """Instances by the image's id, if there is a file of them."""
+        path = self.instances_ann_file
+        if path is None:
+            self.notices.say(
+                'instances',
+                f'{self.ann_file}: without instances_ann_file, instance masks are those of the '
+                'panoptic PNGs, which never overlap: the mask of a person has a hole where the tie '
+                "is. The paper trains on the masks of COCO's instances_train2017.json, which "
+                'overlap; without them occlusion handling has little to decide',
+            )
+            return None
+        if is_local(path, self.backend_args) and not osp.isfile(path):
+            raise FileNotFoundError(
+                f"instances_ann_file not found: {osp.abspath(path)}. It comes with COCO's "
+                'annotations_trainval2017.zip; generated scenes that were made without it are made '
+                'anew by tools/make_scenes.py --overwrite. instances_ann_file=None trains without '
+                'it, on panoptic masks, which never overlap'
+            )
+        file = InstanceAnnotations(path, self.backend_args)
+        file.check_matches(panoptic)
+        hidden = [i for i, part in file.instances.items() for instance in part if not instance.box]
+        if hidden:
+            self.notices.say(
+                'hidden',
+                f'{path}: {len(hidden)} instances have no pixel and are left out; the first is in '
+                f'{name_image(hidden[0], file.images[hidden[0]])}',
+            )
+        return file.instances
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """An image in mmdet's form.
 
         Args:
             raw_data_info: ``raw_img_info`` and ``raw_ann_info``, the image's entries of ``images``
-                and ``annotations``; the latter may be None.
+                and ``annotations``, and ``raw_instances``, its instances. The last two may be None;
+                the things of the panoptic annotation are the instances then.
         """
         image, annotation = raw_data_info['raw_img_info'], raw_data_info['raw_ann_info']
         segments, instances = [], []
@@ -91,7 +146,20 @@ class PanopticDataset(CocoPanopticDataset):
             if is_thing:
                 x, y, width, height = segment['bbox'] or (None,) * 4
                 box = None if x is None else [x, y, x + width, y + height]
-                instances.append(dict(bbox=box, bbox_label=label, ignore_flag=0))
+                instances.append(
+                    dict(bbox=box, bbox_label=label, ignore_flag=0, segment_id=segment['id'])
+                )
+        if raw_data_info['raw_instances'] is not None:
+            instances = [
+                dict(
+                    bbox=list(instance.box),
+                    bbox_label=self.cat2label[instance.category_id],
+                    ignore_flag=int(instance.is_crowd),
+                    mask=instance.segmentation,
+                )
+                for instance in raw_data_info['raw_instances']
+                if instance.box
+            ]
         seg_map_path = None
         if annotation and self.data_prefix.get('seg'):
             seg_map_path = osp.join(self.data_prefix['seg'], annotation['file_name'])
@@ -124,7 +192,7 @@ class PanopticDataset(CocoPanopticDataset):
         large = [i for i in self.data_list if min(i['width'], i['height']) >= min_size]
         kept = large
         if self.filter_cfg.get('filter_empty_gt', False):
-            kept = [info for info in large if info['instances']]
+            kept = [i for i in large if any(not j['ignore_flag'] for j in i['instances'])]
         if not kept:
             raise ValueError(
                 f'{self.ann_file}: filter_cfg leaves none of its {len(self.data_list)} images: '

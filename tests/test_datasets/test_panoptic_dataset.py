@@ -53,7 +53,10 @@ def build(root, **overrides):
 def test_loads_what_mmdet_loads(tmp_path):
     write_dataset(tmp_path, CATEGORIES)
     ours, theirs = build(tmp_path), build(tmp_path, type='CocoPanopticDataset')
-    assert ours.get_data_info(0) == theirs.get_data_info(0)
+    info = ours.get_data_info(0)
+    # Which segment of the PNG an instance is; mmdet goes by their order.
+    assert [instance.pop('segment_id') for instance in info['instances']] == [2]
+    assert info == theirs.get_data_info(0)
     assert [s['category'] for s in ours.get_data_info(0)['segments_info']] == [2, 1]
 
 

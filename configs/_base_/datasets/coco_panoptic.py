@@ -35,6 +35,8 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/panoptic_train2017.json',
+        # Masks that overlap, as the paper trains them; None takes those of the PNGs.
+        instances_ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/', seg='annotations/panoptic_train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,

@@ -2,7 +2,9 @@
 _base_ = 'banet_dcn101_fpn_dfm_3x_coco.py'
 
 ann_file = 'annotations/panoptic_image_info_test-dev2017.json'
-test_pipeline = [step for step in _base_.test_pipeline if step['type'] != 'LoadPanopticAnnotations']
+test_pipeline = [
+    step for step in _base_.test_pipeline if not step['type'].endswith('LoadPanopticAnnotations')
+]
 test_dataloader = dict(
     dataset=dict(
         ann_file=ann_file, data_prefix=dict(img='test2017/', seg=''), pipeline=test_pipeline

@@ -1,6 +1,14 @@
-"""Data sets; importing this registers all of them."""
+"""Data sets and transforms; importing this registers all of them."""
 
+from .load_panoptic_annotations import LoadPanopticAnnotations
+from .panoptic_annotations import PanopticAnnotations
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
-from .scenes_dataset import IncludeThingsOnTop, ScenesDataset
+from .scenes_dataset import ScenesDataset
 
-__all__ = ['IncludeThingsOnTop', 'PanopticDataset', 'ScenesDataset', 'load_panoptic_map']
+__all__ = [
+    'LoadPanopticAnnotations',
+    'PanopticAnnotations',
+    'PanopticDataset',
+    'ScenesDataset',
+    'load_panoptic_map',
+]

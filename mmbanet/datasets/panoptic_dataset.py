@@ -1,94 +1,228 @@
 """COCO panoptic data, checked before the first image is read."""
 
-import os.path as osp
+from __future__ import annotations
 
-import cv2
+import os.path as osp
+from typing import Any
+
 import numpy as np
 from mmdet.datasets import CocoPanopticDataset
-from mmdet.datasets.api_wrappers import COCOPanoptic
-from panopticapi.utils import rgb2id
+from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
+from mmengine.utils import is_abs
 
 from mmbanet.registry import DATASETS
 from mmbanet.structures import encode_ids
+
+from .annotation_files import Notices, check_image_header, is_local, read_segment_ids
+from .coco_file import name_image
+from .instance_annotations import Instance, InstanceAnnotations
+from .load_panoptic_annotations import LoadPanopticAnnotations
+from .panoptic_annotations import PanopticAnnotations
 
 
 @DATASETS.register_module()
 class PanopticDataset(CocoPanopticDataset):
     """mmdet's ``CocoPanopticDataset``, which refuses what would silently train a wrong model.
 
-    mmdet numbers the labels in the order of the annotation file's categories, while heads and
-    metrics assume the order of the metainfo's classes, things before stuff.
+    * Labels are the positions of the categories' names in the metainfo's ``classes``, things
+      before stuff, whatever the order in the file.
+    * An image's PNG is the one that its annotation names. Images without annotation are left out,
+      unless the file has no annotations at all, as COCO's files of test images.
+    * Sizes of images and PNGs are compared with the annotations before anything is decoded, ids
+      when a PNG is read: mmdet's ``LoadPanopticAnnotations`` in the pipeline becomes
+      :class:`LoadPanopticAnnotations`. A ``bbox`` of None is one that it computes.
 
-    Args: as mmdet's ``CocoPanopticDataset``.
+    * Things, to train on, are those of COCO's instance annotations, whose masks overlap (the tie's
+      lies on its person's) as those of panoptic PNGs never do. An instance without a pixel is left
+      out; crowds have an ``ignore_flag``.
+
+    Args: as mmdet's ``CocoPanopticDataset``, and
+        instances_ann_file (str, optional): COCO's instance annotations, below ``data_root`` if
+            relative. None trains on the masks of the PNGs, with a warning. Not used in
+            ``test_mode``.
 
     Raises:
-        FileNotFoundError: A folder or the annotation file is missing.
-        ValueError: The file is not in the panoptic format, or its categories are not the metainfo's
-            classes in their order, things first.
+        FileNotFoundError: A folder or an annotation file is missing.
+        ValueError: An annotation file is not right (:class:`PanopticAnnotations`,
+            :class:`InstanceAnnotations`), the two are not of the same images and things, the
+            categories are not the metainfo's classes, none of these is a thing, or the filter
+            leaves nothing.
     """
 
+    def __init__(self, *args, instances_ann_file: str | None = None, **kwargs) -> None:
+        self.notices = Notices()
+        self.instances_ann_file = instances_ann_file
+        super().__init__(*args, **kwargs)
+        steps = self.pipeline.transforms
+        steps[:] = [
+            LoadPanopticAnnotations.of(step) if type(step) is MMDetLoadPanopticAnnotations else step
+            for step in steps
+        ]
+        colours = [getattr(step, 'color_type', '') for step in steps]
+        self._applies_exif = not any(colour.endswith('ignore_orientation') for colour in colours)
+
     def load_data_list(self) -> list[dict]:
-        """Loads the annotations, with their paths checked first."""
-        paths = {'annotation file': self.ann_file}
-        paths.update({f'{key} folder': path for key, path in self.data_prefix.items() if path})
+        """One entry for each image, see :meth:`parse_data_info`."""
+        paths = {f'{key} folder': path for key, path in self.data_prefix.items() if path}
+        if is_local(self.ann_file, self.backend_args):
+            paths['annotation file'] = self.ann_file
         for what, path in paths.items():
-            # Remote storage ("s3://...") is left to its backend.
-            if '://' not in path and not osp.exists(path):
+            if is_local(path, self.backend_args) and not osp.exists(path):
                 raise FileNotFoundError(
                     f'{what} not found: {osp.abspath(path)}. Put the data set there, or say where '
                     'it is: data_root in the config, or --data-root of tools/train.py and test.py'
                 )
-        return super().load_data_list()
+        metainfo = self.metainfo  # each time a copy
+        check_classes(metainfo)
+        file = PanopticAnnotations(self.ann_file, self.backend_args, self.test_mode)
+        self.cat2label = file.labels(metainfo)
+        self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
+        self._num_things = len(metainfo['thing_classes'])
+        instances = None if self.test_mode else self._load_instances(file)
+        chosen = file.annotations or file.images  # in the order of the images
+        return [
+            self.parse_data_info(
+                dict(
+                    raw_img_info=image,
+                    raw_ann_info=file.annotations.get(image_id),
+                    raw_instances=instances[image_id] if instances is not None else None,
+                )
+            )
+            for image_id, image in file.images.items()
+            if image_id in chosen
+        ]
 
-    def COCOAPI(self, annotation_file: str) -> COCOPanoptic:
-        """Reads the annotation file and checks its categories."""
-        try:
-            coco = COCOPanoptic(annotation_file)
-        except KeyError as error:
+    def _join_prefix(self) -> None:
+        """Puts ``data_root`` before relative paths."""
+        super()._join_prefix()
+        if self.instances_ann_file and self.data_root and not is_abs(self.instances_ann_file):
+            self.instances_ann_file = osp.join(self.data_root, self.instances_ann_file)
+
+    def _load_instances(self, panoptic: PanopticAnnotations) -> dict[Any, list[Instance]] | None:
+        """Instances by the image's id, if there is a file of them."""
+        path = self.instances_ann_file
+        if path is None:
+            self.notices.say(
+                'instances',
+                f'{self.ann_file}: without instances_ann_file, instance masks are those of the '
+                'panoptic PNGs, which never overlap: the mask of a person has a hole where the tie '
+                "is. The paper trains on the masks of COCO's instances_train2017.json, which "
+                'overlap; without them occlusion handling has little to decide',
+            )
+            return None
+        if is_local(path, self.backend_args) and not osp.isfile(path):
+            raise FileNotFoundError(
+                f"instances_ann_file not found: {osp.abspath(path)}. It comes with COCO's "
+                'annotations_trainval2017.zip; generated scenes that were made without it are made '
+                'anew by tools/make_scenes.py --overwrite. instances_ann_file=None trains without '
+                'it, on panoptic masks, which never overlap'
+            )
+        file = InstanceAnnotations(path, self.backend_args)
+        file.check_matches(panoptic)
+        hidden = [i for i, part in file.instances.items() for instance in part if not instance.box]
+        if hidden:
+            self.notices.say(
+                'hidden',
+                f'{path}: {len(hidden)} instances have no pixel and are left out; the first is in '
+                f'{name_image(hidden[0], file.images[hidden[0]])}',
+            )
+        return file.instances
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """An image in mmdet's form.
+
+        Args:
+            raw_data_info: ``raw_img_info`` and ``raw_ann_info``, the image's entries of ``images``
+                and ``annotations``, and ``raw_instances``, its instances. The last two may be None;
+                the things of the panoptic annotation are the instances then.
+        """
+        image, annotation = raw_data_info['raw_img_info'], raw_data_info['raw_ann_info']
+        segments, instances = [], []
+        for segment in annotation['segments_info'] if annotation else ():
+            label = self.cat2label[segment['category_id']]
+            # To mmdet, a crowd is no thing.
+            is_thing = label < self._num_things and not segment['iscrowd']
+            segments.append(dict(id=segment['id'], category=label, is_thing=is_thing))
+            if is_thing:
+                x, y, width, height = segment['bbox'] or (None,) * 4
+                box = None if x is None else [x, y, x + width, y + height]
+                instances.append(
+                    dict(bbox=box, bbox_label=label, ignore_flag=0, segment_id=segment['id'])
+                )
+        if raw_data_info['raw_instances'] is not None:
+            instances = [
+                dict(
+                    bbox=list(instance.box),
+                    bbox_label=self.cat2label[instance.category_id],
+                    ignore_flag=int(instance.is_crowd),
+                    mask=instance.segmentation,
+                )
+                for instance in raw_data_info['raw_instances']
+                if instance.box
+            ]
+        seg_map_path = None
+        if annotation and self.data_prefix.get('seg'):
+            seg_map_path = osp.join(self.data_prefix['seg'], annotation['file_name'])
+        info = dict(
+            img_path=osp.join(self.data_prefix['img'], image['file_name']),
+            img_id=image['id'],
+            seg_map_path=seg_map_path,
+            height=image['height'],
+            width=image['width'],
+            instances=instances,
+            segments_info=segments,
+        )
+        if self.return_classes:
+            info.update(
+                text=self.metainfo['thing_classes'],
+                stuff_text=self.metainfo['stuff_classes'],
+                custom_entities=True,
+            )
+        return info
+
+    def filter_data(self) -> list[dict]:
+        """The images that ``filter_cfg`` leaves; all of them in ``test_mode``.
+
+        Raises:
+            ValueError: None is left.
+        """
+        if self.test_mode or self.filter_cfg is None:
+            return self.data_list
+        min_size = self.filter_cfg.get('min_size', 0)
+        large = [i for i in self.data_list if min(i['width'], i['height']) >= min_size]
+        kept = large
+        if self.filter_cfg.get('filter_empty_gt', False):
+            kept = [i for i in large if any(not j['ignore_flag'] for j in i['instances'])]
+        if not kept:
             raise ValueError(
-                f'{annotation_file}: no COCO panoptic annotations, {error} is missing (instances '
-                'and panoptic annotations are different files)'
-            ) from error
-        check_categories(list(coco.cats.values()), self.metainfo, annotation_file)
-        return coco
+                f'{self.ann_file}: filter_cfg leaves none of its {len(self.data_list)} images: '
+                f'{len(self.data_list) - len(large)} have a side of under {min_size} pixels '
+                f'(min_size), {len(large) - len(kept)} of the others have no thing but crowds '
+                '(filter_empty_gt). Change filter_cfg, or the isthing of the categories'
+            )
+        return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """An image, through the pipeline, after a look at its header."""
+        info = self.get_data_info(idx)
+        if is_local(info['img_path'], self.backend_args):
+            size, image = (info['height'], info['width']), f'image {info["img_id"]}'
+            check_image_header(info['img_path'], size, image, self._applies_exif, self.notices)
+        return self.pipeline(info)
 
 
-def check_categories(categories: list[dict], metainfo: dict, source: str) -> None:
-    """Raises a ValueError unless the categories are the metainfo's classes, things first.
-
-    Args:
-        categories: COCO categories in the file's order, with ``name`` and ``isthing``.
-        metainfo: Holds ``classes``, ``thing_classes`` and ``stuff_classes``.
-        source: The file they come from, for the message.
-    """
-    isthing = [bool(category['isthing']) for category in categories]
-    if isthing != sorted(isthing, reverse=True):
-        first_stuff = categories[isthing.index(False)]['name']
-        late_thing = categories[len(isthing) - 1 - isthing[::-1].index(True)]['name']
+def check_classes(metainfo: dict) -> None:
+    """Raises a ValueError unless the classes are things and then stuff, with at least one thing."""
+    things, stuff = metainfo['thing_classes'], metainfo['stuff_classes']
+    if not things:
         raise ValueError(
-            f'{source}: categories must list all things before all stuff, because labels are '
-            f'numbered in this order; stuff "{first_stuff}" comes before thing "{late_thing}". '
-            'Reorder "categories" in the file'
+            'metainfo: thing_classes is empty, but a panoptic model needs at least one thing class '
+            'to have instances; train a semantic segmentor of mmseg instead'
         )
-    expected = [*metainfo['thing_classes'], *metainfo['stuff_classes']]
-    if list(metainfo['classes']) != expected:
+    if list(metainfo['classes']) != [*things, *stuff]:
         raise ValueError('metainfo: classes must be thing_classes followed by stuff_classes')
-    names = [category['name'] for category in categories]
-    if names != expected:
-        index = next(
-            (i for i, (name, want) in enumerate(zip(names, expected)) if name != want),
-            min(len(names), len(expected)),
-        )
-        raise ValueError(
-            f'{source}: expected the {len(expected)} classes of the metainfo in their order, got '
-            f'{len(names)} categories; the first difference is at position {index}: expected '
-            f'{expected[index : index + 1]}, got {names[index : index + 1]}'
-        )
-    if sum(isthing) != len(metainfo['thing_classes']):
-        raise ValueError(
-            f'{source}: {sum(isthing)} categories are things, the metainfo has '
-            f'{len(metainfo["thing_classes"])} thing_classes'
-        )
+    if len({*things, *stuff}) != len(metainfo['classes']):
+        raise ValueError('metainfo: classes must have a name each, some have the same')
 
 
 def load_panoptic_map(info: dict) -> np.ndarray:
@@ -100,13 +234,10 @@ def load_panoptic_map(info: dict) -> np.ndarray:
     Returns:
         (H, W) int64, see :func:`encode_ids`; -1 where nothing is annotated.
 
-    Raises:
-        ValueError: The PNG is missing or not readable.
+    Raises: As :func:`read_segment_ids`.
     """
-    bgr = cv2.imread(info['seg_map_path'])
-    if bgr is None:
-        raise ValueError(f'not readable as a PNG: {osp.abspath(info["seg_map_path"])}')
-    ids = rgb2id(bgr[..., ::-1])
+    size = info['height'], info['width']
+    ids = read_segment_ids(info['seg_map_path'], size, f'image {info["img_id"]}')
     segments = np.full(ids.shape, -1, dtype=np.int64)
     for number, segment in enumerate(info['segments_info'], start=1):
         instance = number if segment['is_thing'] else 0

@@ -172,7 +172,7 @@ def test_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatc
 
     root = tmp_path / 'scenes'
     with monkeypatch.context() as patch:
-        patch.setattr(generate_module, 'annotation_file', interrupt)
+        patch.setattr(generate_module, 'annotation_files', interrupt)
         with pytest.raises(KeyboardInterrupt):
             generate_scenes(root, train=2, val=1, size=64, workers=1)
     assert list(tmp_path.iterdir()) == []

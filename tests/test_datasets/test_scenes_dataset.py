@@ -1,16 +1,18 @@
-"""Instance masks of the generated scenes that include the small things on top."""
+"""The scenes' instance masks, which include the small things on top, through the one data set."""
 
 import json
 
 import numpy as np
 import pytest
-from mmcv.transforms import LoadImageFromFile
-from mmdet.datasets.transforms import LoadPanopticAnnotations
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, MODELS
+from mmengine.runner import Runner
 from panopticapi.utils import rgb2id
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmbanet.datasets import IncludeThingsOnTop, ScenesDataset
 from mmbanet.datasets.scenes import SMALL_THINGS, generate_scenes
 
 IMAGES = 24
@@ -18,28 +20,18 @@ IMAGES = 24
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=IMAGES, val=0, size=64)
+    return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=IMAGES, val=1, size=64)
 
 
-@pytest.fixture(scope='module')
-def dataset(root):
-    return ScenesDataset(
-        ann_file=str(root / 'annotations' / 'panoptic_train.json'),
-        data_prefix=dict(img=str(root / 'train'), seg=str(root / 'annotations' / 'panoptic_train')),
-        filter_cfg=None,
-        pipeline=[],
-    )
+def build(cfg: Config, root, **overrides):
+    """The training data of a config, as far as the loader's transforms go."""
+    dataset = dict(cfg.train_dataloader.dataset, data_root=str(root), **overrides)
+    dataset['pipeline'] = dataset['pipeline'][:2]
+    return DATASETS.build(dataset)
 
 
-def load(dataset, index: int) -> dict:
-    results = dataset.get_data_info(index)
-    for step in (LoadImageFromFile(), LoadPanopticAnnotations()):
-        results = step(results)
-    return results
-
-
-def expected_masks(root, dataset, index: int) -> list[np.ndarray]:
-    """Pixel by pixel from the files: a thing's own, and those of small things that hide it."""
+def expected_masks(root, index: int) -> list[np.ndarray]:
+    """Pixel by pixel from the panoptic files: a thing's own, and those of small things on it."""
     content = json.loads((root / 'annotations' / 'panoptic_train.json').read_text())
     name_of = {category['id']: category['name'] for category in content['categories']}
     things = {category['id'] for category in content['categories'] if category['isthing']}
@@ -61,49 +53,46 @@ def expected_masks(root, dataset, index: int) -> list[np.ndarray]:
     return masks
 
 
-def test_masks_include_the_small_things_in_front_and_nothing_else(root, dataset):
+def test_masks_include_the_small_things_in_front_and_nothing_else(root, small_cfg):
+    dataset = build(small_cfg, root)
+    visible_only = build(small_cfg, root, instances_ann_file=None)
+    assert len(dataset) == IMAGES
     grown = 0
     for index in range(IMAGES):
-        before = load(dataset, index)
-        after = IncludeThingsOnTop()(load(dataset, index))
-        assert len(after['gt_masks']) == len(before['gt_masks']) == len(after['gt_bboxes'])
-        for visible, mask, box, expected in zip(
-            before['gt_masks'].masks,
-            after['gt_masks'].masks,
-            after['gt_bboxes'].tensor.numpy(),
-            expected_masks(root, dataset, index),
-        ):
-            assert (mask == expected).all()
-            ys, xs = np.nonzero(mask)
+        found, visible = dataset[index], visible_only[index]
+        expected = expected_masks(root, index)
+        assert len(found['gt_masks']) == len(found['gt_bboxes']) == len(expected)
+        boxes = found['gt_bboxes'].tensor.numpy()
+        for mask, box, want in zip(found['gt_masks'].masks, boxes, expected):
+            assert (mask == want).all()
+            ys, xs = np.nonzero(want)
             assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
-            grown += (mask != visible).any()
-        assert (after['gt_seg_map'] == before['gt_seg_map']).all()
+        assert (found['gt_bboxes_labels'] == visible['gt_bboxes_labels']).all()
+        assert (found['gt_seg_map'] == visible['gt_seg_map']).all()
+        grown += int((found['gt_masks'].masks != visible['gt_masks'].masks).any((1, 2)).sum())
     assert grown > IMAGES / 4
 
 
-def test_full_masks_are_those_of_the_image_although_ids_repeat(dataset):
-    parts = [dataset.get_data_info(index)['segments_info'] for index in range(IMAGES)]
-    ids = [part['id'] for segments in parts for part in segments]
-    assert len(set(ids)) < len(ids)
-    for index, segments in enumerate(parts):
-        visible = rgb2id(np.array(Image.open(dataset.get_data_info(index)['seg_map_path'])))
-        for part in segments:
-            full = coco_mask.decode(part['amodal_rle'])
-            assert full[visible == part['id']].mean() > 0.99
+def test_scenes_of_before_say_how_to_make_them_anew(tmp_path, small_cfg):
+    root = generate_scenes(tmp_path / 'scenes', train=1, val=1, size=64, workers=1)
+    (root / 'annotations' / 'instances_train.json').unlink()
+    with pytest.raises(FileNotFoundError, match=r'instances_train\.json.*make_scenes\.py'):
+        build(small_cfg, root)
+    record = root / 'scenes.json'
+    record.write_text(json.dumps(json.loads(record.read_text()) | dict(version=1)))
+    with pytest.raises(FileExistsError, match='overwrite'):
+        generate_scenes(root, train=1, val=1, size=64, workers=1)
 
 
-def test_an_image_without_things(dataset):
-    results = load(dataset, 0)
-    results['segments_info'] = [part for part in results['segments_info'] if not part['is_thing']]
-    results['gt_masks'] = results['gt_masks'][[]]
-    results['gt_bboxes'] = results['gt_bboxes'][[]]
-    after = IncludeThingsOnTop()(results)
-    assert len(after['gt_masks']) == len(after['gt_bboxes']) == 0
-
-
-def test_annotations_without_full_masks(dataset):
-    results = load(dataset, 0)
-    for segment in results['segments_info']:
-        segment['amodal_rle'] = None
-    with pytest.raises(ValueError, match='its annotations have no amodal_rle'):
-        IncludeThingsOnTop()(results)
+def test_two_iterations(root, small_cfg):
+    small_cfg.model.backbone.init_cfg = None
+    loader = small_cfg.train_dataloader
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    loader.dataset.data_root = str(root)
+    model = MODELS.build(small_cfg.model).train()
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    batches = iter(Runner.build_dataloader(loader, seed=0))
+    for _ in range(2):
+        losses = model.train_step(next(batches), optimizer)
+        assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
+        assert losses['loss_mask'] > 0

@@ -6,7 +6,7 @@ image_scale = (1333, 800)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
     # The paper gives no size for its random crop.
     dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.7, 0.7), recompute_bbox=True),
@@ -18,7 +18,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
-    dict(type='LoadPanopticAnnotations'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -35,6 +35,8 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/panoptic_train2017.json',
+        # Masks that overlap, as the paper trains them; None takes those of the PNGs.
+        instances_ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/', seg='annotations/panoptic_train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,

@@ -8,8 +8,7 @@ resize = dict(type='Resize', scale=image_scale, keep_ratio=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
-    dict(type='mmbanet.IncludeThingsOnTop'),
+    dict(type='mmbanet.LoadPanopticAnnotations'),
     resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
@@ -24,6 +23,7 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/panoptic_train.json',
+        instances_ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
         filter_cfg=None,
         pipeline=train_pipeline,

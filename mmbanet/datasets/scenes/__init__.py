@@ -1,4 +1,4 @@
-"""Generated scenes of layered things on stuff, in COCO's panoptic format.
+"""Generated scenes of layered things on stuff, in COCO's panoptic and instances formats.
 
 Segment ids are unique within an image and are the PNG's R + 256 G + 256² B; ``bbox`` (x, y, w, h)
 and ``area`` are those of the visible pixels; no pixel is void. A thing of which almost nothing
@@ -9,7 +9,9 @@ annotation of an image has
 * ``segments_info[i]['amodal_rle']``: the segment's full mask within the image, as if nothing were
   in front of it, as COCO's compressed RLE (``counts`` as ASCII).
 
-Laying the full masks by ``depth_order``, the last one first, gives the PNG.
+Laying the full masks by ``depth_order``, the last one first, gives the PNG. The masks of the
+instances are those that COCO's annotators draw: the visible part of a thing, and what the visible
+parts of small things hide of it.
 """
 
 from .classes import CATEGORIES, METAINFO, SMALL_THINGS

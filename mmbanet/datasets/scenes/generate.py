@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from .scene import draw_scene
-from .writer import annotation_file, write_scene
+from .writer import Entries, annotation_files, write_scene
 
-#: Part of the record of a data set; raise it when the same seed gives other images.
-GENERATOR_VERSION = 1
+#: Part of the record of a data set; raise it when the same seed gives other files.
+GENERATOR_VERSION = 2
 MIN_SIZE = 64
 RECORD = 'scenes.json'
 
@@ -33,11 +33,12 @@ def generate_scenes(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Generates a data set in COCO's panoptic layout, unless it is already there.
+    """Generates a data set in COCO's layout, unless it is already there.
 
-    ``root`` then holds, for each ``split`` of ``train`` and ``val``, the annotations in
-    ``annotations/panoptic_{split}.json`` and ``annotations/panoptic_{split}/*.png`` and the images
-    in ``{split}/*.jpg``, and the record of how all was made in ``scenes.json``.
+    ``root`` then holds, for each ``split`` of ``train`` and ``val``, the panoptic annotations in
+    ``annotations/panoptic_{split}.json`` and ``annotations/panoptic_{split}/*.png``, the instances
+    in ``annotations/instances_{split}.json`` and the images in ``{split}/*.jpg``, and the record of
+    how all was made in ``scenes.json``.
     Everything is written to a folder beside ``root`` that is renamed at the end, so that an
     interrupted run leaves nothing that looks complete.
 
@@ -143,7 +144,7 @@ def _ignore_interrupts() -> None:
 def _write_split(
     pool: ProcessPoolExecutor, root: Path, split: str, seed: list[int], count: int, size: int
 ) -> None:
-    """Writes the images, maps and annotation file of one split."""
+    """Writes the images, maps and annotation files of one split."""
     annotations = root / 'annotations'
     for folder in (root / split, annotations / f'panoptic_{split}'):
         folder.mkdir(parents=True)
@@ -151,11 +152,11 @@ def _write_split(
     entries = list(
         tqdm(pool.map(write, range(count), chunksize=8), desc=split, total=count, unit='scene')
     )
-    content = annotation_file(split, seed[0], entries)
-    (annotations / f'panoptic_{split}.json').write_text(json.dumps(content))
+    for name, content in annotation_files(split, seed[0], entries).items():
+        (annotations / name).write_text(json.dumps(content))
 
 
-def _write_one(index: int, root: Path, split: str, seed: list[int], size: int) -> tuple[dict, dict]:
+def _write_one(index: int, root: Path, split: str, seed: list[int], size: int) -> Entries:
     """Draws and writes one scene; a generator of its own makes it independent of the others."""
     rng = np.random.default_rng([*seed, index])
     return write_scene(draw_scene(rng, size), index + 1, root, split)

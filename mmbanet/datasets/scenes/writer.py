@@ -1,41 +1,65 @@
-"""From scenes to files: COCO's panoptic JSON entries, PNGs and JPGs."""
+"""From scenes to files: the entries of COCO's panoptic and instances JSON, PNGs and JPGs."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .classes import CATEGORIES, CATEGORY_BY_NAME
+from .classes import CATEGORIES, CATEGORY_BY_NAME, SMALL_THINGS, THINGS
 from .scene import Scene
 
 _JPEG_QUALITY = 95
 
 
-def encode_scene(scene: Scene, image_id: int) -> tuple[dict, dict, np.ndarray]:
-    """COCO panoptic form of a scene.
+class Entries(NamedTuple):
+    """What the JSON files of a split say of an image.
 
-    Returns:
-        The ``images`` entry, the ``annotations`` entry and the map of segment ids (H, W) int64.
+    Attributes:
+        image (dict): Of ``images``, in both files.
+        panoptic (dict): Of the panoptic file's ``annotations``.
+        instances (list[dict]): Of the instances file's ``annotations``, still without ``id``.
+    """
+
+    image: dict
+    panoptic: dict
+    instances: list[dict]
+
+
+def encode_scene(scene: Scene, image_id: int) -> tuple[Entries, np.ndarray]:
+    """COCO's form of a scene: its entries and the map of segment ids (H, W) int64.
+
+    Instance masks are those that COCO's annotators draw: what is visible of a thing, and what the
+    visible parts of small things hide of it (a figure's mask includes the tie on it).
     """
     owner = scene.owner
     ids = np.array(_segment_ids([layer.name for layer in scene.layers]))
-    segments = []
+    small_things = np.isin(owner, [i for i, x in enumerate(scene.layers) if x.name in SMALL_THINGS])
+    segments, instances = [], []
     for i, layer in enumerate(scene.layers):
         visible = owner == i
-        rows, cols = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
-        x, y = int(cols[0]), int(rows[0])
-        rle = coco_mask.encode(np.asfortranarray(layer.mask, dtype=np.uint8))
+        category_id = CATEGORY_BY_NAME[layer.name]['id']
         segments.append(
             {
                 'id': int(ids[i]),
-                'category_id': CATEGORY_BY_NAME[layer.name]['id'],
-                'area': int(visible.sum()),
-                'bbox': [x, y, int(cols[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+                'category_id': category_id,
+                **_extent(visible),
                 'iscrowd': 0,
-                'amodal_rle': {'size': rle['size'], 'counts': rle['counts'].decode('ascii')},
+                'amodal_rle': _rle(layer.mask),
             }
         )
+        if layer.name in THINGS:
+            mask = visible | (layer.mask & small_things)
+            instances.append(
+                {
+                    'image_id': image_id,
+                    'category_id': category_id,
+                    **_extent(mask),
+                    'iscrowd': 0,
+                    'segmentation': _rle(mask),
+                }
+            )
     height, width = owner.shape
     stem = f'{image_id:012d}'
     image = {'id': image_id, 'file_name': f'{stem}.jpg', 'height': height, 'width': width}
@@ -45,28 +69,44 @@ def encode_scene(scene: Scene, image_id: int) -> tuple[dict, dict, np.ndarray]:
         'segments_info': segments,
         'depth_order': [segment['id'] for segment in segments],
     }
-    return image, annotation, ids[owner]
+    return Entries(image, annotation, instances), ids[owner]
 
 
-def write_scene(scene: Scene, image_id: int, root: Path, split: str) -> tuple[dict, dict]:
-    """Writes the JPG and the PNG of a scene; returns its ``images`` and ``annotations`` entries."""
-    image, annotation, segment_map = encode_scene(scene, image_id)
+def write_scene(scene: Scene, image_id: int, root: Path, split: str) -> Entries:
+    """Writes the JPG and the PNG of a scene; returns its entries of the JSON files."""
+    entries, segment_map = encode_scene(scene, image_id)
     # OpenCV writes BGR, and the format asks for id = R + 256 G + 256^2 B.
     png = np.stack([segment_map >> 16, segment_map >> 8 & 255, segment_map & 255], axis=-1)
     jpg = scene.image[..., ::-1]
-    _write_image(root / split / image['file_name'], jpg, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    _write_image(root / split / entries.image['file_name'], jpg, options)
     folder = root / 'annotations' / f'panoptic_{split}'
-    _write_image(folder / annotation['file_name'], png.astype(np.uint8), [])
-    return image, annotation
+    _write_image(folder / entries.panoptic['file_name'], png.astype(np.uint8), [])
+    return entries
 
 
-def annotation_file(split: str, seed: int, entries: list[tuple[dict, dict]]) -> dict:
-    """The whole JSON of a split."""
-    return {
+def annotation_files(split: str, seed: int, entries: list[Entries]) -> dict[str, dict]:
+    """The whole JSON files of a split, by the names of COCO's."""
+    common = {
         'info': {'description': f'mmbanet generated scenes, {split}, seed {seed}'},
-        'images': [image for image, _ in entries],
-        'annotations': [annotation for _, annotation in entries],
-        'categories': CATEGORIES,
+        'images': [part.image for part in entries],
+    }
+    instances = [instance for part in entries for instance in part.instances]
+    return {
+        f'panoptic_{split}.json': {
+            **common,
+            'annotations': [part.panoptic for part in entries],
+            'categories': CATEGORIES,
+        },
+        f'instances_{split}.json': {
+            **common,
+            'annotations': [{'id': i, **item} for i, item in enumerate(instances, 1)],
+            'categories': [
+                {key: category[key] for key in ('id', 'name', 'supercategory')}
+                for category in CATEGORIES
+                if category['isthing']
+            ],
+        },
     }
 
 
@@ -80,6 +120,22 @@ def _segment_ids(names: list[str]) -> list[int]:
             r, g, b = (r + 29) % 256, (g + 47) % 256, (b + 13) % 256
         ids.append(r + 256 * g + 65536 * b)
     return ids
+
+
+def _extent(mask: np.ndarray) -> dict:
+    """``area`` and ``bbox`` of a mask (H, W) bool that is not empty."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(cols[0]), int(rows[0])
+    return {
+        'area': int(mask.sum()),
+        'bbox': [x, y, int(cols[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+    }
+
+
+def _rle(mask: np.ndarray) -> dict:
+    """COCO's compressed RLE, as JSON can hold it."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
 
 
 def _write_image(path: Path, image: np.ndarray, options: list[int]) -> None:

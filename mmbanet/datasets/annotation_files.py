@@ -1,0 +1,198 @@
+"""Files of annotations as they lie on a disk or a server: JSON, PNGs of segment ids, images' headers.
+
+Every error names the file. Nothing is decoded before its header has been compared with what the
+annotations say of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os.path as osp
+import struct
+
+import cv2
+import numpy as np
+from mmengine.fileio import get
+from mmengine.logging import print_log
+from PIL import Image
+
+PNG_START = b'\x89PNG\r\n\x1a\n'
+GREY, GREY_ALPHA = 0, 4  # PNG's types of colour
+EXIF_ORIENTATION = 0x0112
+FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
+
+
+class Notices:
+    """Says each kind of finding once, as a warning of MMEngine's logger."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, kind: str, message: str) -> None:
+        """Logs the message, unless one of its kind has been logged."""
+        if kind not in self._said:
+            self._said.add(kind)
+            print_log(message, logger='current', level=logging.WARNING)
+
+
+def is_local(path: str, backend_args: dict | None = None) -> bool:
+    """Whether a path is one of this machine's file system."""
+    return '://' not in path and (backend_args or {}).get('backend', 'local') == 'local'
+
+
+def read_bytes(path: str, what: str, backend_args: dict | None = None) -> bytes:
+    """The content of a file, through MMEngine's file backends.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, is empty, or is only Git LFS's pointer to the file.
+    """
+    path = osp.abspath(path) if is_local(path, backend_args) else path
+    try:
+        content = get(path, backend_args=backend_args)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{what} not found: {path}') from None
+    except Exception as error:  # backends of remote storage raise what they like
+        raise ValueError(
+            f'{path}: this {what} cannot be read with backend_args={backend_args}: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    if not content:
+        raise ValueError(f'{path}: this {what} is empty; get it again')
+    if content.startswith(b'version https://git-lfs'):
+        raise ValueError(
+            f"{path}: this {what} is Git LFS's pointer, not the file itself; run: git lfs pull"
+        )
+    return content
+
+
+def read_json(path: str, what: str = 'annotation file', backend_args: dict | None = None) -> dict:
+    """The object in a JSON file, in UTF-8 with or without a byte order mark.
+
+    Raises: As :func:`read_bytes`; a ValueError for anything else than a JSON object.
+    """
+    content = read_bytes(path, what, backend_args)
+    try:
+        found = json.loads(content)
+    except RecursionError:
+        raise ValueError(f'{path}: nested too deeply for an {what}') from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not in UTF-8 ({error}); save the {what} as UTF-8') from None
+    except ValueError as error:
+        raise ValueError(
+            f'{path}: no valid JSON ({error}); the file may be cut off or half written, get it again'
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f'{path}: expected a JSON object as the whole {what}, got {type(found).__name__}'
+        )
+    return found
+
+
+def read_segment_ids(
+    path: str, size: tuple[int, int], image: str, backend_args: dict | None = None
+) -> np.ndarray:
+    """(H, W) int32: the segment ids R + 256 G + 256² B of a panoptic PNG.
+
+    Args:
+        path: Of the PNG.
+        size: H and W of its image, as the JSON file states them.
+        image: Which image it is, for messages.
+        backend_args: Of MMEngine's file backends.
+
+    Raises: As :func:`read_bytes`; a ValueError for another format or size.
+    """
+    content = read_bytes(path, f'PNG of {image}', backend_args)
+    try:
+        _check_png_header(content, size)
+    except ValueError as error:
+        raise ValueError(f'{osp.abspath(path)}: {image}: {error}') from None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+    if bgr is None:
+        raise ValueError(
+            f'{osp.abspath(path)}: {image}: not readable as a PNG; it is cut off or damaged, get '
+            'it again'
+        )
+    # R, G, B, 0: the bytes of a little-endian integer. Unlike cvtColor, this starts none of
+    # OpenCV's threads, which would not survive the fork of a data loader.
+    rgb0 = np.zeros((*bgr.shape[:2], 4), dtype=np.uint8)
+    cv2.mixChannels([bgr], [rgb0], [0, 2, 1, 1, 2, 0])
+    return rgb0.view('<i4')[..., 0]
+
+
+def _check_png_header(content: bytes, size: tuple[int, int]) -> None:
+    if not content.startswith(PNG_START) or len(content) < 33:
+        raise ValueError('not readable as a PNG; it must be one, with ids as R + 256 G + 256² B')
+    width, height, depth, colour = struct.unpack('>IIBB', content[16:26])
+    if depth == 16 or colour in (GREY, GREY_ALPHA):
+        kind = 'grey' if colour in (GREY, GREY_ALPHA) else 'of several channels'
+        raise ValueError(
+            f'the PNG is {kind} with {depth} bits a channel, but segment ids must be colours of 8 '
+            'bits a channel, R + 256 G + 256² B; write it with panopticapi.utils.id2rgb'
+        )
+    if (height, width) != tuple(size):
+        raise ValueError(
+            f'the PNG has {height}x{width} pixels (height x width), the JSON file says '
+            f'{size[0]}x{size[1]}; they must be those of the image'
+        )
+
+
+def check_image_header(
+    path: str, size: tuple[int, int], image: str, exif: bool, notices: Notices
+) -> None:
+    """Compares the size of an image that lies on this machine with the JSON's, without decoding it.
+
+    Args:
+        path: Of the image.
+        size: H and W, as the JSON file states them.
+        image: Which image it is, for messages.
+        exif: Whether it will be loaded as its EXIF data turn it.
+        notices: Says where the size cannot tell whether the annotations are turned as well.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no image, or has another size.
+    """
+    where = f'{osp.abspath(path)}: {image}'
+    said = f'the JSON file says {size[0]}x{size[1]} (height x width)'
+    try:
+        with Image.open(path) as header:
+            found = header.size[::-1]
+            orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{image}: image not found: {osp.abspath(path)}') from None
+    except Image.DecompressionBombError as error:
+        if size[0] * size[1] > Image.MAX_IMAGE_PIXELS:
+            return  # as large as the JSON file says it is; Pillow does not tell
+        raise ValueError(f'{where}: {said}, but: {error}') from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if cv2.haveImageReader(path):  # formats that Pillow does not know
+            return
+        raise ValueError(
+            f'{where}: not readable as an image ({error}); it is empty, cut off or damaged, get it '
+            'again'
+        ) from None
+    remedy = (
+        'if the annotations were drawn on the image as stored, load it by '
+        "dict(type='LoadImageFromFile', color_type='color_ignore_orientation')"
+    )
+    is_turned = orientation >= FIRST_TURNED
+    loaded = found[::-1] if is_turned else found
+    if loaded != tuple(size):
+        turned = f', turned by its EXIF data; {remedy}' if is_turned else ''
+        raise ValueError(
+            f'{where}: the image has {loaded[0]}x{loaded[1]} pixels{turned}; {said}; both must agree'
+        )
+    if orientation != 1 and not (is_turned and found != loaded):
+        notices.say('exif', f'{where}: its EXIF data turn or mirror it; {remedy}')
+
+
+def check_loaded_size(path: str, found: tuple[int, int], size: tuple[int, int], image: str) -> None:
+    """Raises a ValueError if an image was loaded in another size (H, W) than that of the JSON."""
+    if tuple(found) != tuple(size):
+        raise ValueError(
+            f'{osp.abspath(path)}: {image}: loaded with {found[0]}x{found[1]} pixels (height x '
+            f'width), but annotated with {size[0]}x{size[1]}'
+        )

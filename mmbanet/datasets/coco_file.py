@@ -1,0 +1,130 @@
+"""What COCO's annotation files have in common: images and categories, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .annotation_files import Notices, read_json
+
+
+class CocoFile:
+    """An annotation file of COCO's, without its annotations.
+
+    Attributes:
+        ann_file (str): Path or URL of the JSON file.
+        categories (list[dict]): In the file's order.
+        images (dict): Entries of ``images`` by id, in the file's order.
+        notices (Notices): What has been said about this file.
+    """
+
+    def _read(
+        self,
+        ann_file: str,
+        kind: str,
+        backend_args: dict | None = None,
+        may_be_unannotated: bool = False,
+    ) -> list:
+        """Reads images and categories; returns the annotations, unchecked.
+
+        Args:
+            ann_file: Path or URL of the JSON file.
+            kind: Of the annotations, for messages.
+            backend_args: Of MMEngine's file backends.
+            may_be_unannotated: Whether the file may have no ``annotations`` at all.
+        """
+        self.ann_file = ann_file
+        self.notices = Notices()
+        content = read_json(ann_file, backend_args=backend_args)
+        if may_be_unannotated:
+            content.setdefault('annotations', [])
+        for key in ('categories', 'images', 'annotations'):
+            if not isinstance(content.get(key), list):
+                raise ValueError(
+                    f'{ann_file}: no COCO {kind} annotations: "{key}" must be a list, got '
+                    f'{show(content, key)}'
+                )
+        self.categories = self._read_categories(content['categories'])
+        self.images = self._read_images(content['images'])
+        return content['annotations']
+
+    def where(self, image_id: int | str, segment_id: int | None = None) -> str:
+        """The place of an error: file, image and segment."""
+        segment = '' if segment_id is None else f', segment {segment_id}'
+        return f'{self.ann_file}: {name_image(image_id, self.images[image_id])}{segment}'
+
+    def _read_categories(self, categories: list) -> list[dict]:
+        check(categories, f'{self.ann_file}: "categories" is empty')
+        ids, names = set(), set()
+        for index, category in enumerate(categories):
+            place = f'{self.ann_file}: category {index}'
+            check(isinstance(category, dict), f'{place}: expected an object, got {category!r:.60}')
+            check(is_integer(category.get('id')), wrong(place, category, 'id', 'an integer'))
+            name = category.get('name')
+            check(name and isinstance(name, str), wrong(place, category, 'name', 'a text'))
+            place = f'{self.ann_file}: category {category["id"]} ("{name}")'
+            check(category['id'] not in ids, f'{place}: two categories have this id')
+            check(name not in names, f'{place}: two categories have this name')
+            ids.add(category['id'])
+            names.add(name)
+        return categories
+
+    def _read_images(self, images: list) -> dict[int | str, dict]:
+        check(images, f'{self.ann_file}: "images" is empty')
+        found = {}
+        for index, image in enumerate(images):
+            place = f'{self.ann_file}: entry {index} of "images"'
+            check(isinstance(image, dict), f'{place}: expected an object, got {image!r:.60}')
+            image_id = image.get('id')
+            check(is_id(image_id), wrong(place, image, 'id', 'an integer or a text'))
+            check_file_name(f'{self.ann_file}: image {image_id}', image)
+            place = f'{self.ann_file}: {name_image(image_id, image)}'
+            for key in ('height', 'width'):
+                check(
+                    is_integer(image.get(key)) and image[key] > 0,
+                    wrong(place, image, key, 'a positive integer'),
+                )
+            check(image_id not in found, f'{place}: two images have this id')
+            found[image_id] = image
+        return found
+
+
+def name_image(image_id: int | str, image: dict) -> str:
+    """How messages name an image."""
+    return f'image {image_id} ({image["file_name"]})'
+
+
+def check_file_name(place: str, entry: dict) -> None:
+    """Raises a ValueError unless an entry names a file."""
+    name = entry.get('file_name')
+    check(name and isinstance(name, str), wrong(place, entry, 'file_name', "a file's name"))
+
+
+def is_integer(value: Any) -> bool:
+    """True of JSON's integers, not of its true and false."""
+    return type(value) is int
+
+
+def is_number(value: Any) -> bool:
+    """True of JSON's numbers, also of NaN and Infinity."""
+    return type(value) in (int, float)
+
+
+def is_id(value: Any) -> bool:
+    """True of what an image may have for an id; those of Cityscapes are texts."""
+    return is_integer(value) or isinstance(value, str)
+
+
+def check(condition: Any, message: str) -> None:
+    """Raises a ValueError with the message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def wrong(place: str, entry: dict, key: str, expected: str) -> str:
+    """The message that an entry has something else than expected."""
+    return f'{place}: "{key}" must be {expected}, got {show(entry, key)}'
+
+
+def show(entry: dict, key: str) -> str:
+    """The value of an entry for a message, which may be missing."""
+    return f'{entry[key]!r:.60}' if key in entry else 'nothing'

@@ -1,7 +1,8 @@
 """How much the instance masks of a data set overlap: ``tools/mask_overlap.py INSTANCES_JSON``.
 
 Of COCO's instance annotations, or of panoptic annotations with their PNGs (``--seg-prefix``),
-whose masks never overlap. What does not overlap in training gives occlusion handling nothing to decide.
+whose masks never overlap. What does not overlap in training gives occlusion handling nothing to
+decide.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Files of annotations as they lie on a disk or a server: JSON, PNGs of segment ids, images' headers.
+"""Files of annotations as they lie on a disk or a server: JSON, PNGs of segment ids, image headers.
 
 Every error names the file. Nothing is decoded before its header has been compared with what the
 annotations say of it.
@@ -81,7 +81,7 @@ def read_json(path: str, what: str = 'annotation file', backend_args: dict | Non
         raise ValueError(f'{path}: not in UTF-8 ({error}); save the {what} as UTF-8') from None
     except ValueError as error:
         raise ValueError(
-            f'{path}: no valid JSON ({error}); the file may be cut off or half written, get it again'
+            f'{path}: no valid JSON ({error}); the file may be cut off, get it again'
         ) from None
     if not isinstance(found, dict):
         raise ValueError(
@@ -183,7 +183,8 @@ def check_image_header(
     if loaded != tuple(size):
         turned = f', turned by its EXIF data; {remedy}' if is_turned else ''
         raise ValueError(
-            f'{where}: the image has {loaded[0]}x{loaded[1]} pixels{turned}; {said}; both must agree'
+            f'{where}: the image has {loaded[0]}x{loaded[1]} pixels{turned}; {said}; both must '
+            'agree'
         )
     if orientation != 1 and not (is_turned and found != loaded):
         notices.say('exif', f'{where}: its EXIF data turn or mirror it; {remedy}')

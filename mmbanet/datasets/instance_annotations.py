@@ -69,9 +69,9 @@ class InstanceAnnotations(CocoFile):
             missing = [image_id for image_id in other.images if image_id not in file.images]
             if missing:
                 raise ValueError(
-                    f'{file.ann_file}: {len(missing)} images of {other.ann_file} are not in it; the '
-                    f'first is {name_image(missing[0], other.images[missing[0]])}. Both must list '
-                    'the same images, also those without things'
+                    f'{file.ann_file}: {len(missing)} images of {other.ann_file} are not in it: '
+                    f'first {name_image(missing[0], other.images[missing[0]])}. Both must '
+                    'list the same images, also those without things'
                 )
         for image_id, image in self.images.items():
             here, there = (
@@ -145,8 +145,8 @@ def _checked_box(box: Any, extent: Extent | None, height: int, width: int) -> Ex
     is_box = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
     if not is_box or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
         raise ValueError(
-            '"bbox" must be four finite numbers, x, y, width and height, neither of these negative, '
-            f'got {box!r:.60}; leave it out to have it computed'
+            '"bbox" must be four finite numbers, x, y, width and height, neither of these '
+            f'negative, got {box!r:.60}; leave it out to have it computed'
         )
     x, y, w, h = box
     found = x, y, x + w, y + h

@@ -125,8 +125,8 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
         if given is not None:
             self.notices.say(
                 'bbox',
-                f'{where}, segment {instance["segment_id"]}: its bbox (x1, y1, x2, y2) is {given} in the annotation file, {box} in '
-                "the PNG, whose is used; other segments' may differ as well",
+                f'{where}, segment {instance["segment_id"]}: its bbox (x1, y1, x2, y2) is {given} '
+                f'in the annotation file, {box} in the PNG, which is used; others may differ',
             )
         instance['bbox'] = box
 

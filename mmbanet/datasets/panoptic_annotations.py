@@ -122,8 +122,8 @@ class PanopticAnnotations(CocoFile):
             check(is_id(image_id), wrong(place, annotation, 'image_id', "an image's id"))
             check(
                 image_id in self.images,
-                f'{place}: its image_id {image_id!r} is not in "images"; list the image, or correct '
-                'image_id (a number and a text are never the same)',
+                f'{place}: its image_id {image_id!r} is not in "images"; list the image, or '
+                'correct image_id (a number and a text are never the same)',
             )
             place = self.where(image_id)
             check(image_id not in found, f'{place}: two annotations are of this image')
@@ -182,8 +182,8 @@ class PanopticAnnotations(CocoFile):
         if missing:
             self.notices.say(
                 'unannotated',
-                f'{self.ann_file}: {len(missing)} of {len(self.images)} images are not annotated and '
-                f'left out; the first is {name_image(missing[0], self.images[missing[0]])}',
+                f'{self.ann_file}: {len(missing)} of {len(self.images)} images are not annotated '
+                f'and left out; the first is {name_image(missing[0], self.images[missing[0]])}',
             )
 
 

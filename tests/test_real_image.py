@@ -32,8 +32,9 @@ OPTIONS = {
     'train_dataloader.dataset.ann_file': 'annotations/panoptic_val2017.json',
     'train_dataloader.dataset.data_prefix.img': 'val2017/',
     'train_dataloader.dataset.data_prefix.seg': 'annotations/panoptic_val2017/',
+    'train_dataloader.dataset.instances_ann_file': None,
     'test_dataloader.num_workers': 0,
-    # The sample has no instance annotations.
+    # The sample has no instance annotations, see also above.
     'test_evaluator.1.ann_file': f'{COCO_SAMPLE}/annotations/panoptic_val2017.json',
     'test_evaluator.1.seg_prefix': f'{COCO_SAMPLE}/annotations/panoptic_val2017/',
     'test_dataloader.persistent_workers': False,
@@ -89,7 +90,10 @@ def test_full_size_model_trains_and_evaluates(tmp_path, capsys):
     queue = context.Queue()
     process = context.Process(target=train, args=(str(tmp_path), queue))
     process.start()
-    losses, gradients, seconds, memory = queue.get(timeout=900)
+    while process.is_alive() and queue.empty():
+        process.join(timeout=1)
+    assert process.is_alive() or not queue.empty(), f'training failed: exit code {process.exitcode}'
+    losses, gradients, seconds, memory = queue.get()
     process.join()
 
     assert len(losses) == 2

@@ -34,19 +34,14 @@ void check_features(const Tensor& features, const char* name, const char* shape,
       name, " must be float64, float32, float16 or bfloat16, got ", dtype);
 }
 
-void check_rois_shape(const Tensor& rois, const Tensor& features, const char* features_name) {
+void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
   TORCH_CHECK_VALUE(rois.dim() == 2 && rois.size(1) == 5,
                     "rois must have shape (K, 5): image index, x1, y1, x2, y2; got ", rois.sizes());
   TORCH_CHECK_VALUE(rois.device() == features.device(), "rois must be on ", features_name,
                     "'s device ", features.device(), ", got ", rois.device());
-}
-
-void check_rois(const Tensor& rois, const Tensor& features, const char* features_name) {
-  check_rois_shape(rois, features, features_name);
-  TORCH_CHECK_TYPE(rois.scalar_type() == at::kFloat || rois.scalar_type() == at::kDouble,
-                   "rois must be float32 or float64, since halves cannot hold image coordinates "
-                   "(convert with rois.float()); got ",
-                   rois.scalar_type());
+  const auto dtype = rois.scalar_type();
+  TORCH_CHECK_TYPE(at::isFloatingType(dtype) || at::isIntegralType(dtype, /*includeBool=*/false),
+                   "rois must have a floating or integer dtype, got ", dtype);
 }
 
 // images: the first column of `rois`, float64, on the CPU.
@@ -89,15 +84,13 @@ void check_backward(const Tensor& grad, const Tensor& rois, int64_t crop_height,
   check_spatial_scale(spatial_scale);
 }
 
-// What RoIAlign and its backward pass have in common. mmdet converts RoIs to the features' dtype.
+// What RoIAlign and its backward pass have in common.
 void check_roi_align(const Tensor& features, const char* name, const char* shape,
                      const Tensor& rois, int64_t sampling_ratio, double spatial_scale) {
   check_features(features, name, shape);
   check_side(features.size(2), name, 0);
   check_side(features.size(3), name, 0);
-  check_rois_shape(rois, features, name);
-  TORCH_CHECK_TYPE(rois.is_floating_point(), "rois must have a floating dtype, got ",
-                   rois.scalar_type());
+  check_rois(rois, features, name);
   TORCH_CHECK_VALUE(sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
                     kMaxSamplingRatio, ", got ", sampling_ratio);
   check_spatial_scale(spatial_scale);
@@ -132,7 +125,7 @@ bool checks_devices() {
   return value != nullptr && std::strcmp(value, "1") == 0;
 }
 
-// Shared by the kernels; the indices stay exact for float32 and float64.
+// What the kernels read: no dtype loses anything by becoming float64, but huge integers.
 Tensor kernel_rois(const Tensor& rois, int64_t batch_size) {
   const Tensor kernel_rois = rois.to(at::kDouble).contiguous();
   if (kernel_rois.is_cpu() || checks_devices()) {

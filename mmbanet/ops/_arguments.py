@@ -4,29 +4,11 @@ Shapes, dtypes, devices and ranges are checked by the operators themselves
 (``ops/mmbanet_ops.cpp``), which raise ``ValueError`` and ``TypeError`` too.
 """
 
-from collections.abc import Sequence
+import operator
 from numbers import Real
 from typing import Any
 
 import torch
-
-
-def check_arguments(
-    input: Any, rois: Any, batch_size: Any, spatial_scale: Any, aligned: Any
-) -> None:
-    """Raises TypeError naming the first argument that has the wrong type."""
-    check_tensors(input=input, rois=rois)
-    _check_int('batch_size', batch_size)
-    _check_grid(spatial_scale, aligned)
-
-
-def check_roi_align_arguments(
-    input: Any, rois: Any, spatial_scale: Any, sampling_ratio: Any, aligned: Any
-) -> None:
-    """Raises TypeError naming the first argument that has the wrong type."""
-    check_tensors(input=input, rois=rois)
-    _check_int('sampling_ratio', sampling_ratio)
-    _check_grid(spatial_scale, aligned)
 
 
 def check_tensors(**values: Any) -> None:
@@ -36,29 +18,51 @@ def check_tensors(**values: Any) -> None:
             raise TypeError(f'{name} must be a torch.Tensor, got {type(value).__name__}')
 
 
-def parse_output_size(output_size: Any) -> tuple[int, int]:
-    """(height, width) of the map, from any sequence of two ints."""
-    if (
-        not isinstance(output_size, Sequence)
-        or len(output_size) != 2
-        or not all(_is_int(side) for side in output_size)
-    ):
-        raise TypeError(f'output_size must be two ints (height, width), got {output_size!r}')
-    height, width = output_size
-    return height, width
-
-
-def _check_int(name: str, value: Any) -> None:
-    if not _is_int(value):
-        raise TypeError(f'{name} must be an int, got {type(value).__name__}')
-
-
-def _check_grid(spatial_scale: Any, aligned: Any) -> None:
+def check_grid(spatial_scale: Any, aligned: Any) -> None:
+    """Raises TypeError naming the first argument that has the wrong type."""
     if not isinstance(spatial_scale, (Real, torch.SymFloat)):
         raise TypeError(f'spatial_scale must be a number, got {type(spatial_scale).__name__}')
     if not isinstance(aligned, bool):
         raise TypeError(f'aligned must be a bool, got {type(aligned).__name__}')
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+def parse_int(name: str, value: Any) -> int:
+    """What has ``__index__`` as an int: Python's and NumPy's integers, a tensor of no dimension.
+
+    ``torch.jit.trace`` hands out sizes as such tensors; the trace keeps their values.
+    """
+    index = _index(value)
+    if index is None:
+        raise TypeError(f'{name} must be an int, got {type(value).__name__}')
+    return index
+
+
+def parse_output_size(output_size: Any) -> tuple[int, int]:
+    """(height, width) of the map, from any sequence of two ints (see :func:`parse_int`)."""
+    try:
+        height, width = (_index(output_size[i]) for i in range(2))
+        if len(output_size) == 2 and height is not None and width is not None:
+            return height, width
+    except (TypeError, LookupError):
+        pass
+    raise TypeError(f'output_size must be two ints (height, width), got {output_size!r}')
+
+
+def parse_crop_size(output_size: Any) -> tuple[int, int]:
+    """The same, or one int for both."""
+    side = _index(output_size)
+    return parse_output_size(output_size) if side is None else (side, side)
+
+
+def _index(value: Any) -> int | None:
+    """The value as an int, which is symbolic where it was; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, torch.SymInt)):  # torch.compile follows its own sizes no further
+        return value
+    if isinstance(value, torch.Tensor) and value.dtype == torch.bool:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -1,11 +1,9 @@
 """RoIAlign with average pooling: mmcv's, made fast on the CPU."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ._arguments import check_roi_align_arguments, parse_output_size
+from ._arguments import check_grid, check_tensors, parse_crop_size, parse_int
 from ._library import require_operators
 
 
@@ -30,10 +28,12 @@ def roi_align(
         input (Tensor[N, C, H, W]): Map; float64, float32, float16 or bfloat16 (the last two are
             accumulated in float32).
         rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; of any floating
-            dtype. Samples more than one pixel outside of the map count as 0. On the CPU a RoI that
-            has NaN or that is larger or farther away than 1e9 pixels of the map gives 0; so does,
-            with ``sampling_ratio=0`` and ``aligned``, one whose width or height is not positive.
-        output_size: (h, w) of the crops, or one int for both.
+            or integer dtype (what it cannot hold is lost: see :func:`~mmbanet.ops.roi_inlay`), but
+            rounded to that of ``input`` on other devices than the CPU. Samples more than one pixel
+            outside of the map count as 0. On the CPU a RoI that has NaN or that is larger or
+            farther away than 1e9 pixels of the map gives 0; so does, with ``sampling_ratio=0`` and
+            ``aligned``, one whose width or height is not positive.
+        output_size: (h, w) of the crops, or one int for both; whatever has ``__index__``.
         spatial_scale: Size of the map relative to the image, such as 1 / stride.
         sampling_ratio: Samples of a bin along each axis, 1024 at most; 0 takes one per pixel of the
             map, rounded up.
@@ -51,8 +51,10 @@ def roi_align(
         ImportError: If the compiled operators are not built, or mmcv is needed and not installed.
     """
     require_operators()
-    check_roi_align_arguments(input, rois, spatial_scale, sampling_ratio, aligned)
-    height, width = parse_output_size(_pair(output_size))
+    check_tensors(input=input, rois=rois)
+    check_grid(spatial_scale, aligned)
+    sampling_ratio = parse_int('sampling_ratio', sampling_ratio)
+    height, width = parse_crop_size(output_size)
     if input.device.type not in ('cpu', 'meta') or torch.onnx.is_in_onnx_export():
         from mmcv.ops import roi_align as mmcv_roi_align
 
@@ -89,7 +91,7 @@ class RoIAlign(nn.Module):
         require_operators()
         if pool_mode != 'avg':
             raise ValueError(f"pool_mode must be 'avg', got {pool_mode!r}")
-        self.output_size = parse_output_size(_pair(output_size))
+        self.output_size = parse_crop_size(output_size)
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
@@ -106,7 +108,3 @@ class RoIAlign(nn.Module):
             f'output_size={self.output_size}, spatial_scale={self.spatial_scale}, '
             f'sampling_ratio={self.sampling_ratio}, aligned={self.aligned}'
         )
-
-
-def _pair(output_size: Any) -> Any:
-    return (output_size, output_size) if isinstance(output_size, int) else output_size

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ._arguments import check_arguments, parse_output_size
+from ._arguments import check_grid, check_tensors, parse_int, parse_output_size
 from ._library import require_operators
 from .decomposition import decompose_roi_inlay
 
@@ -34,10 +34,14 @@ def roi_inlay(
     Args:
         input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16 (the last two are
             accumulated in float32).
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; float32 or float64,
-            whatever the dtype of ``input``. RoIs may lie partly or wholly outside the map. A RoI
-            whose width or height is not positive and finite covers nothing.
-        batch_size: N, images in the output.
+        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; of any floating or
+            integer dtype, whatever that of ``input``. Geometry is computed in double precision, but
+            what a dtype cannot hold is lost before: float16 rounds coordinates over 1024 to whole
+            pixels and more, bfloat16 those over 128, and indices of images over 2048 and 256. RoIs
+            may lie partly or wholly outside the map. A RoI whose width or height is not positive
+            and finite covers nothing.
+        batch_size: N, images in the output. This and the sizes may be whatever has ``__index__``,
+            NumPy's integers and tensors of no dimension included.
         output_size: (H, W) of the output.
         spatial_scale: Size of the map relative to the image, such as 1 / stride.
         aligned: Whether pixel centres are shifted by half a pixel, as in RoIAlign. Unlike
@@ -56,7 +60,9 @@ def roi_inlay(
         ImportError: If the compiled operators are not built.
     """
     require_operators()
-    check_arguments(input, rois, batch_size, spatial_scale, aligned)
+    check_tensors(input=input, rois=rois)
+    check_grid(spatial_scale, aligned)
+    batch_size = parse_int('batch_size', batch_size)
     height, width = parse_output_size(output_size)
     # ONNX has no such operator; what is exported is made of standard ones.
     exporting = torch.onnx.is_in_onnx_export()

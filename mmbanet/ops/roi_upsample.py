@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ._arguments import check_arguments, parse_output_size
+from ._arguments import check_grid, check_tensors, parse_int, parse_output_size
 from ._library import require_operators
 
 REDUCTIONS = ('sum', 'mean')
@@ -31,7 +31,8 @@ def roi_upsample(
 
     Args:
         input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16.
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; float32 or float64.
+        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; dtypes as of
+            :func:`~mmbanet.ops.roi_inlay`.
         batch_size: N, images in the output.
         output_size: (H, W) of the output.
         spatial_scale: Size of the map relative to the image, such as 1 / stride.
@@ -48,7 +49,9 @@ def roi_upsample(
         ValueError, TypeError, ImportError: As :func:`~mmbanet.ops.roi_inlay`.
     """
     require_operators()
-    check_arguments(input, rois, batch_size, spatial_scale, aligned)
+    check_tensors(input=input, rois=rois)
+    check_grid(spatial_scale, aligned)
+    batch_size = parse_int('batch_size', batch_size)
     height, width = parse_output_size(output_size)
     check_reduction(reduction)
     return torch.ops.mmbanet.roi_upsample(

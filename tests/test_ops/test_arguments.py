@@ -3,12 +3,36 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from mmbanet.ops import RoIUpsample, roi_inlay, roi_upsample
+from mmbanet.ops import RoIInlay, RoIUpsample, roi_upsample
 
 from .samples import small_case
+
+
+class Index:
+    """A size of somebody else's."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+
+INTS = (np.int64, np.int32, np.uint8, torch.tensor, lambda n: torch.tensor(n).byte(), Index)
+NO_INTS = (True, np.True_, torch.tensor(True), 7.0, np.float64(7), torch.tensor(7.0), '7', None)
+REAL_DTYPES = (
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.uint8,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,10 +46,20 @@ from .samples import small_case
         ({'input': torch.zeros(5, 2, 0, 4)}, ValueError, "input's crop height must be between 1"),
         ({'rois': torch.zeros(5, 4)}, ValueError, r'rois must have shape \(K, 5\).*\[5, 4\]'),
         ({'rois': torch.zeros(5)}, ValueError, r'rois must have shape \(K, 5\)'),
-        ({'rois': torch.zeros(5, 5).half()}, TypeError, 'rois must be float32 or float64.*Half'),
-        ({'rois': torch.zeros(5, 5).long()}, TypeError, 'rois must be float32 or float64.*Long'),
+        ({'rois': torch.zeros(5, 5).bool()}, TypeError, 'rois must have a floating.* got Bool'),
+        ({'rois': torch.zeros(5, 5).cfloat()}, TypeError, 'rois must have a floating.* Complex'),
         ({'batch_size': -1}, ValueError, 'batch_size must not be negative, got -1'),
         ({'batch_size': 2.0}, TypeError, 'batch_size must be an int, got float'),
+        *(
+            ({'batch_size': value}, TypeError, 'batch_size must be an int, got')
+            for value in NO_INTS
+        ),
+        *(
+            ({'output_size': (7, value)}, TypeError, 'output_size must be two ints')
+            for value in NO_INTS
+        ),
+        ({'output_size': {7, 9}}, TypeError, 'output_size must be two ints'),
+        ({'output_size': torch.tensor(7)}, TypeError, 'output_size must be two ints'),
         ({'output_size': 7}, TypeError, 'output_size must be two ints .* got 7'),
         ({'output_size': (7, 9, 1)}, TypeError, 'output_size must be two ints'),
         ({'output_size': None}, TypeError, 'output_size must be two ints .* got None'),
@@ -80,10 +114,61 @@ def test_unknown_reduction():
         RoIUpsample(reduction='max')
 
 
-def test_rois_may_be_more_precise_than_input():
+@pytest.mark.parametrize('number', INTS)
+def test_sizes_are_what_has_index(number, operator):
     case = small_case(torch.float32)
-    output = roi_inlay(**{**case, 'rois': case['rois'].double()})
-    assert torch.equal(output, roi_inlay(**case))
+    expected = operator(**case)
+    height, width = map(number, case['output_size'])
+    for size in ((height, width), [height, width]):
+        output = operator(**{**case, 'batch_size': number(2), 'output_size': size})
+        assert torch.equal(output, expected)
+
+
+@pytest.mark.parametrize('sequence', [list, torch.Size, np.array, torch.tensor])
+def test_output_size_is_any_sequence(sequence, operator):
+    case = small_case(torch.float32)
+    output = operator(**{**case, 'output_size': sequence(case['output_size'])})
+    assert torch.equal(output, operator(**case))
+
+
+@pytest.mark.parametrize('module', [RoIInlay, RoIUpsample])
+def test_modules_take_such_sizes(module):
+    case = small_case(torch.float32)
+    settings = {name: case.pop(name) for name in ('spatial_scale', 'aligned')}
+    size = tuple(map(np.int64, case.pop('output_size')))
+    expected = module((7, 9), **settings)(**case)
+    assert torch.equal(module(size, **settings)(**case), expected)
+    assert torch.equal(module(**settings)(**case, output_size=size), expected)
+
+
+@pytest.mark.parametrize('dtype', REAL_DTYPES)
+@pytest.mark.parametrize('autocast', [False, True])
+def test_rois_of_any_real_dtype(dtype, autocast, operator, device):
+    """The same bits as those values give in float32; of features of any dtype, and backward too."""
+    case = small_case(torch.float16 if autocast else torch.float32, device)
+    case['rois'] = case['rois'].clamp(min=0).round()  # every dtype holds them
+    results = []
+    for rois in (case['rois'], case['rois'].to(dtype)):
+        input = case['input'].clone().requires_grad_()
+        with torch.autocast(device, torch.float16, enabled=autocast):
+            output = operator(**{**case, 'input': input, 'rois': rois})
+        output.float().square().sum().backward()
+        results.append((output.detach(), input.grad))
+    assert results[0][0].dtype == results[1][0].dtype == case['input'].dtype
+    tolerance = 1e-6 if device == 'cuda' else 0  # roi_upsample sums with atomics on CUDA
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_halves_lose_what_they_cannot_hold(dtype, operator):
+    """What is documented: the coordinates are those that the dtype has rounded."""
+    case = small_case(torch.float32)
+    case |= {'output_size': (12, 1100), 'spatial_scale': 1.0}
+    case['rois'][:, [1, 3]] += 1030.4
+    rounded = case['rois'].to(dtype)
+    output = operator(**{**case, 'rois': rounded})
+    assert torch.equal(output, operator(**{**case, 'rois': rounded.float()}))
+    assert not torch.equal(output, operator(**case))
 
 
 def test_not_built():

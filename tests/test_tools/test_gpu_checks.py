@@ -1,8 +1,12 @@
 """The checks for a GPU machine: what of them needs no GPU runs, and finds what is wrong."""
 
 import json
+import math
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,8 @@ from ..conftest import ROOT
 sys.path.append(str(ROOT / 'tools' / 'dev'))
 import gpu_checks
 import gpu_parity
+import gpu_programs
+from gpu_outcomes import CheckError, Settings, SkipCheck
 
 SCRIPT = ROOT / 'tools' / 'dev' / 'gpu_checks.py'
 
@@ -88,7 +94,7 @@ OTHER = '=========     at void at::native::elementwise_kernel<4>(int)+0x10'
 @pytest.mark.parametrize(
     ('tool', 'report', 'code', 'message'),
     [
-        ('memcheck', '========= ERROR SUMMARY: 0 errors', 0, '40 sets, 0 reports'),
+        ('memcheck', '========= ERROR SUMMARY: 0 errors', 0, '12 sets, 0 reports'),
         ('initcheck', f'{OTHER}\n========= ERROR SUMMARY: 1 error', 0, '0 reports, 1 in kernels'),
         (
             'initcheck',
@@ -113,11 +119,11 @@ sys.exit({code})
 """
     )
     program.chmod(0o755)
-    settings = gpu_checks.Settings('cuda', 1000, 0, tmp_path / 'out')
+    settings = Settings('cuda', 1000, 0, tmp_path / 'out', time.monotonic() + 60)
     try:
-        outcome = gpu_checks.sanitize(str(program), tool, settings)
-    except gpu_checks.CheckError as error:
-        assert not message.startswith(('40 sets', '0 reports'))
+        outcome = gpu_programs.sanitize(str(program), tool, settings)
+    except CheckError as error:
+        assert not message.startswith(('12 sets', '0 reports'))
         outcome = str(error)
     assert message in outcome
 
@@ -130,8 +136,95 @@ def benchmark_report(inlay_ms):
 
 
 def test_benchmark_is_judged():
-    assert '1 rows: at least 80%' in gpu_checks.judge_benchmark(benchmark_report(1.25))
-    with pytest.raises(gpu_checks.CheckError, match=r'50% of the copy bandwidth$'):
-        gpu_checks.judge_benchmark(benchmark_report(2.0))
-    with pytest.raises(gpu_checks.CheckError, match=r'25% .*; .*2\.5 times roi_upsample'):
-        gpu_checks.judge_benchmark(benchmark_report(4.0))
+    assert '1 rows: at least 80%' in gpu_programs.judge_benchmark(benchmark_report(1.25))
+    with pytest.raises(CheckError, match=r'50% of the copy bandwidth$'):
+        gpu_programs.judge_benchmark(benchmark_report(2.0))
+    with pytest.raises(CheckError, match=r'25% .*; .*2\.5 times roi_upsample'):
+        gpu_programs.judge_benchmark(benchmark_report(4.0))
+
+
+def settings(seconds=60.0, **changed):
+    return Settings('cpu', 8, 0, Path(), time.monotonic() + seconds)._replace(**changed)
+
+
+def fail(_):
+    raise CheckError('wrong')
+
+
+def skip(_):
+    raise SkipCheck('not here')
+
+
+@pytest.mark.parametrize(
+    ('function', 'error', 'message'),
+    [
+        (fail, CheckError, 'wrong'),
+        (skip, SkipCheck, 'not here'),
+        (lambda _: 1 // 0, CheckError, 'ZeroDivisionError: integer'),
+        (lambda _: os.abort(), CheckError, 'the process ended with exit code -6'),
+        (lambda _: time.sleep(60), CheckError, 'did not come to its end'),
+    ],
+)
+def test_a_check_that_fails_ends_alone(function, error, message, monkeypatch):
+    """Whatever becomes of its process, as after an illegal access on a GPU."""
+    monkeypatch.setattr(gpu_checks, 'GRACE_SECONDS', 0.1)
+    with pytest.raises(error, match=message):
+        gpu_checks.run_apart(function, settings(0.2 if message.startswith('did') else 60))
+
+
+def test_the_file_is_complete_at_any_time(tmp_path):
+    report = gpu_checks.Report(tmp_path, {'device': 'NVIDIA H1'}, ['parity', 'argmax'])
+
+    def written():
+        checks = json.loads((tmp_path / 'gpu_checks_nvidia_h1.json').read_text())['checks']
+        return {row['name']: (row['status'], row['detail']) for row in checks}
+
+    assert written() == {'parity': ('SKIP', 'not reached'), 'argmax': ('SKIP', 'not reached')}
+    report.add('build', 'PASS', 'built', 70.0)
+    report.add('parity', 'FAIL', 'off', 3.0)
+    assert written() == {
+        'parity': ('FAIL', 'off'),
+        'argmax': ('SKIP', 'not reached'),
+        'build': ('PASS', 'built'),
+    }
+
+
+def test_sets_stop_when_their_time_is_up():
+    assert gpu_parity.check_argmax(settings(math.inf)).startswith('8 sets x')
+    assert gpu_parity.check_argmax(settings(-1.0)).startswith('1 sets of 8 x')
+
+
+def test_time_is_up_before_the_checks(tmp_path):
+    result = run_script('--device', 'cpu', '--minutes', 0, '--out', tmp_path)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / 'gpu_checks_cpu.json').read_text())
+    assert {row['detail'] for row in report['checks']} == {'not reached'}
+
+
+def test_headers_of_mmcv_can_be_said(tmp_path, monkeypatch):
+    """The build gets a package mmcv that has nothing but them."""
+    headers = tmp_path / 'headers'
+    headers.mkdir()
+    (headers / 'pytorch_cpp_helper.hpp').touch()
+    seen = {}
+
+    def run(command, given, env, **options):
+        package = Path(env['PYTHONPATH'].split(os.pathsep)[0], 'mmcv')
+        found = subprocess.run(
+            [sys.executable, '-c', 'import mmcv; print(mmcv.__file__)'],
+            env=env,
+            capture_output=True,
+            text=True,
+        ).stdout
+        seen.update(env, found=found.strip() == str(package / '__init__.py'))
+        seen['header'] = (package / 'ops/csrc/common/pytorch_cpp_helper.hpp').exists()
+        return subprocess.CompletedProcess(command, 0, 'built')
+
+    monkeypatch.setattr('gpu_build.run_program', run)
+    detail = gpu_checks.build(settings(), '9.0', headers)
+
+    assert detail.startswith('for compute capability 9.0, ')
+    assert seen['found']
+    assert seen['header']
+    assert (seen['FORCE_CUDA'], seen['TORCH_CUDA_ARCH_LIST']) == ('1', '9.0')

@@ -1,26 +1,31 @@
 """How much memory a function takes at its peak, and how much there is."""
 
+import ctypes
 import gc
-import os
 from collections.abc import Callable
-from itertools import accumulate
 from math import inf
+from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+
+PROCESS = Path('/proc/self')
 
 
 def peak_extra_bytes(function: Callable[[], object], device: str) -> int:
-    """The most bytes of tensors that a call holds at once, its result included.
+    """The most bytes that a call holds at once beyond what was held before, its result included.
 
-    On the CPU this is the peak of the running sum of all allocations and frees that PyTorch's
-    allocator reports to its profiler. The process's size would not do: it also counts memory that
-    was freed and that the next call takes again. What NumPy and C++ containers take is not counted
-    on either device.
+    On the CPU this is the peak of the process's resident memory (``VmHWM``), whoever takes it:
+    PyTorch's allocator, operators with one of their own, NumPy or C++ containers. Freed memory that
+    the process has kept is given back to the system first, or its reuse would not be seen. Only
+    pages that were written count; Linux counts them to within some hundred kB. A first call loads
+    code and makes caches: measure a later one. On CUDA it is the peak of PyTorch's allocator.
 
     Args:
-        function: Called without arguments; it must not free tensors that existed before.
+        function: Called without arguments; it must not free memory that was taken before.
         device: ``'cpu'`` or ``'cuda'``: where the bytes are counted.
+
+    Raises:
+        OSError: If the system does not measure a process's peak, as Linux does.
     """
     gc.collect()
     if device == 'cuda':
@@ -31,12 +36,13 @@ def peak_extra_bytes(function: Callable[[], object], device: str) -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
 
-    os.environ.setdefault('KINETO_LOG_LEVEL', '9')  # it reports every start and stop otherwise
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']
-    events.sort(key=lambda event: event.start_ns())
-    return max(accumulate((event.nbytes() for event in events), initial=0))
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:  # glibc's
+        trim(0)
+    (PROCESS / 'clear_refs').write_text('5')  # from now on the peak counts anew
+    before = _field(PROCESS / 'status', 'VmRSS')
+    function()
+    return max(_field(PROCESS / 'status', 'VmHWM') - before, 0)
 
 
 def available_bytes(device: str) -> float:
@@ -44,8 +50,12 @@ def available_bytes(device: str) -> float:
     if device == 'cuda':
         return torch.cuda.mem_get_info()[0]
     try:
-        with open('/proc/meminfo') as info:
-            kibibytes = next(line.split()[1] for line in info if line.startswith('MemAvailable'))
-        return int(kibibytes) * 1024
+        return _field(Path('/proc/meminfo'), 'MemAvailable')
     except (OSError, StopIteration):
         return inf
+
+
+def _field(path: Path, name: str) -> int:
+    lines = path.read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith(f'{name}:'))
+    return int(kibibytes) * 1024

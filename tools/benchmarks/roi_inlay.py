@@ -2,10 +2,12 @@
 
 Prints a table and writes it as JSON and as a plot. All figures of a row come from one run, in which
 the operators take turns. The floor is the time in which the bytes that must move (crops read, map
-written; for the backward pass the reverse) move at the machine's measured copy bandwidth.
+written; for the backward pass the reverse) move at the machine's measured copy bandwidth. Without
+mmcv, its RoIAlign is left out.
 """
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,7 +19,6 @@ from timing import copy_bandwidth, time_side_by_side
 from mmbanet.ops import roi_inlay
 
 mpl.use('Agg')
-ROI_ALIGN = 'roi_align backward'
 
 
 def main() -> None:
@@ -51,11 +52,11 @@ def measure(case: Case, device: str, seconds: float, bandwidth: float) -> dict:
     crops, rois = case.inputs(device)
     grad = torch.randn(1, case.channels, case.height, case.width, device=device)
     forward = {name: (lambda run=run: run(crops, rois)) for name, run in operators(case).items()}
-    forward[ROI_ALIGN] = roi_align_backward(case, rois, crops)
     with torch.no_grad():
-        inlay = {name: run for name, run in forward.items() if name != ROI_ALIGN}
-        times = time_side_by_side(inlay, device, seconds)
-    times |= time_side_by_side({ROI_ALIGN: forward[ROI_ALIGN]}, device, seconds / 4)
+        times = time_side_by_side(forward, device, seconds)
+    if importlib.util.find_spec('mmcv'):
+        run = roi_align_backward(case, rois, crops)
+        times |= time_side_by_side({'roi_align backward': run}, device, seconds / 4)
 
     leaf = crops.clone().requires_grad_()
     backward = {}
@@ -74,11 +75,12 @@ def measure(case: Case, device: str, seconds: float, bandwidth: float) -> dict:
 
 def print_row(row: dict) -> None:
     """One case: milliseconds, and for the rivals how many times slower they are."""
-    print(f'{row["case"]}  (floor {row["floor_ms"]:.1f} ms)')
+    digits = 1 if row['floor_ms'] > 1 else 3
+    print(f'{row["case"]}  (floor {row["floor_ms"]:.{digits}f} ms)')
     for direction in ('forward', 'backward'):
         times = row[f'{direction}_ms']
         own = times['roi_inlay']
-        figures = (f'{name} {ms:.1f} (x{ms / own:.2f})' for name, ms in times.items())
+        figures = (f'{name} {ms:.{digits}f} (x{ms / own:.2f})' for name, ms in times.items())
         print(f'  {direction:<9}' + '  '.join(figures), flush=True)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import roi_align
 from torch import Tensor
 
 from mmbanet.ops import roi_inlay, roi_upsample
@@ -95,6 +94,8 @@ def operators(case: Case) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 def roi_align_backward(case: Case, rois: Tensor, grad: Tensor) -> Callable[[], Tensor]:
     """Mmcv's scatter of crops into a map: the gradient of RoIAlign with one sample a bin."""
+    from mmcv.ops import roi_align
+
     feature = torch.zeros(
         1, case.channels, case.height, case.width, device=grad.device, requires_grad=True
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+PAUSE_CYCLES = 10_000_000  # some milliseconds, in which a backward pass is launched too
+
 
 def time_side_by_side(
     functions: dict[str, Callable[[], object]], device: str, seconds: float = 1.0, least: int = 3
@@ -18,10 +20,14 @@ def time_side_by_side(
 
     Args:
         functions: By name; called without arguments.
-        device: On ``'cuda'`` the time is taken by events of the current stream.
+        device: On ``'cuda'`` the time is the GPU's own, by events of the current stream: without
+            that in which the host launches, unless the function itself waits for the GPU.
         seconds: Time to spend on all of them together, beside a first call each.
         least: Rounds at the least.
     """
+    if device == 'cuda':  # a first call loads kernels
+        for function in functions.values():
+            function()
     first = {name: _milliseconds(function, device) for name, function in functions.items()}
     repeated = [name for name, duration in first.items() if duration < 1e3 * seconds]
     samples = {name: [] for name in repeated}
@@ -55,6 +61,7 @@ def machine(device: str) -> dict[str, str | int]:
 def _milliseconds(function: Callable[[], object], device: str) -> float:
     if device == 'cuda':
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(PAUSE_CYCLES)  # what follows is launched meanwhile
         start.record()
         function()
         end.record()

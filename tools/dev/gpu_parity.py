@@ -7,12 +7,17 @@ Shapes: crops (K, C, h, w), rois (K, 5), maps (N, C, H, W).
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from gpu_outcomes import CheckError, Settings
 from torch import Tensor
 
 # Where the tests' random cases are found, after an installed mmbanet.
@@ -35,6 +40,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 CHANNELS = (1, 2, 3, 4, 8, 31, 64, 136, 257)
 BAD_COORDINATES = (float('nan'), float('inf'), float('-inf'), 1e30, -1e30, 1e9, -1e9)
 BAD_IMAGES = (float('nan'), float('inf'), -1.0, 99.0, 1e30, -1e-3)
+SECONDS_BETWEEN_LINES = 15.0
 
 
 class Operator(NamedTuple):
@@ -168,3 +174,60 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 def _bytes(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+
+
+def check_parity(settings: Settings) -> str:
+    """The device agrees with the CPU on random sets of RoIs, and the layouts with each other."""
+    bad_images = 0
+
+    def check(seed: int) -> Iterator[str]:
+        nonlocal bad_images
+        case = random_set(seed)
+        # The CPU raises for them.
+        if settings.device == 'cuda' and seed % 3 == 0:
+            case = with_bad_images(case, seed)
+            bad_images += 1
+        return mismatches(case, seed, settings.device)
+
+    sets = _check_sets('parity', check, settings)
+    return (
+        f'{sets} ({bad_images:,} with image indices out of range) x {len(OPERATORS)} operators x '
+        f'2 directions x {len(TOLERANCES)} dtypes x {len(LAYOUTS)} layouts agree with the CPU'
+    )
+
+
+def check_argmax(settings: Settings) -> str:
+    """resized_argmax on the device agrees with its definition."""
+    sets = _check_sets('argmax', partial(argmax_mismatches, device=settings.device), settings)
+    return f'{sets} x {len(TOLERANCES)} dtypes agree with the definition'
+
+
+def _check_sets(name: str, check: Callable[[int], Iterator[str]], settings: Settings) -> str:
+    """How many sets there was time for; raises CheckError for the first mismatch of one."""
+    last_line = time.monotonic()
+    for done in range(settings.sets):
+        # One is always checked.
+        if done and settings.time_left() < 0:
+            return f'{done:,} sets of {settings.sets:,}'
+        for mismatch in check(settings.seed + done):
+            raise CheckError(f'after {done:,} sets: {mismatch}')
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            print(f'      {name}: {done + 1:,} of {settings.sets:,} sets', flush=True)
+    return f'{settings.sets:,} sets'
+
+
+def main() -> None:
+    """Checks sets in this very process, for a debugger or compute-sanitizer to watch."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
+    parser.add_argument('--sets', type=int, default=10)
+    parser.add_argument('--seed', type=int, default=0)
+    arguments = parser.parse_args()
+    settings = Settings(arguments.device, arguments.sets, arguments.seed, Path(), math.inf)
+    print(check_parity(settings))
+    print(check_argmax(settings))
+
+
+if __name__ == '__main__':
+    main()

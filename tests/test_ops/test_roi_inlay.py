@@ -83,9 +83,11 @@ def test_map_of_fresh_pages(memory_format, operator, device):
     size = (1800, 1700)
     output = operator(crops.contiguous(memory_format=memory_format), rois, 1, size)
     assert output.nbytes > 32 << 20
+    tolerance = 1e-5 if device == 'cuda' else 0  # roi_upsample sums with atomics on CUDA
     for channel in range(3):
         part = operator(crops[:, channel : channel + 1], rois, 1, size)
-        torch.testing.assert_close(output[:, channel : channel + 1], part, rtol=0, atol=0)
+        whole = output[:, channel : channel + 1]
+        torch.testing.assert_close(whole, part, rtol=tolerance, atol=tolerance)
         assert not part[:, :, 1000:1700].any()
 
 

@@ -60,7 +60,7 @@ def _index(value: Any) -> int | None:
         return None
     if isinstance(value, (int, torch.SymInt)):  # torch.compile follows its own sizes no further
         return value
-    if isinstance(value, torch.Tensor) and value.dtype == torch.bool:
+    if str(getattr(value, 'dtype', None)).endswith('bool'):  # torch's and NumPy's have an index
         return None
     try:
         return operator.index(value)

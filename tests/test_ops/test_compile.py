@@ -1,5 +1,6 @@
 """torch.compile and torch.export, with a number of RoIs that changes from call to call."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,3 +97,40 @@ def test_export_with_any_number_of_rois(strict, operator, device):
         varied = with_rois(case, count)
         arguments = (varied['input'], varied['rois'], features)
         assert torch.equal(program.module()(*arguments), module(*arguments)), count
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.int64])
+def test_rois_of_other_dtypes(dtype, operator, device):
+    """Compiled and exported as they run eagerly."""
+    case = small_case(torch.float32, device)
+    case['rois'] = case['rois'].clamp(min=0).round().to(dtype)
+    module = Inlay(operator, case)
+    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    check_same(torch.compile(module, backend='aot_eager', fullgraph=True), module, case, features)
+    arguments = (case['input'], case['rois'], features)
+    exported = torch.export.export(module, arguments).module()
+    torch.testing.assert_close(exported(*arguments), module(*arguments))
+
+
+def test_sizes_of_numpy(operator, device):
+    """Compiled without a graph break, as constants."""
+    case = small_case(torch.float32, device)
+    height, width = map(np.int64, case['output_size'])
+    options = {**case, 'batch_size': np.int64(2), 'output_size': (height, width)}
+    del options['input']
+    compiled = torch.compile(lambda input: operator(input, **options), backend='aot_eager')
+    torch.testing.assert_close(compiled(case['input']), operator(**case))
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore::DeprecationWarning')
+def test_trace(operator, device):
+    """While a model is traced, sizes of tensors are tensors; the trace keeps their values."""
+    case = small_case(torch.float32, device)
+    module = Inlay(operator, case)
+    features = torch.ones(case['batch_size'], 2, *case['output_size'], device=device)
+    arguments = (case['input'], case['rois'], features)
+    traced = torch.jit.trace(module, arguments)
+    torch.testing.assert_close(traced(*arguments), module(*arguments))
+    fewer = with_rois(case, 3)
+    arguments = (fewer['input'], fewer['rois'], features)
+    torch.testing.assert_close(traced(*arguments), module(*arguments))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmcv.ops import roi_align as mmcv_roi_align
@@ -328,6 +329,24 @@ def test_module():
     assert 'sampling_ratio=0' in repr(RoIAlign(7))
     with pytest.raises(ValueError, match="pool_mode must be 'avg', got 'max'"):
         RoIAlign(7, pool_mode='max')
+
+
+@pytest.mark.parametrize('number', [np.int64, torch.tensor])
+def test_sizes_are_what_has_index(number):
+    case = random_case(5)
+    expected = roi_align(**{**case, 'output_size': 7, 'sampling_ratio': 2})
+    for size in (number(7), (number(7), number(7)), torch.Size([7, 7])):
+        crops = roi_align(**{**case, 'output_size': size, 'sampling_ratio': number(2)})
+        assert torch.equal(crops, expected)
+        assert RoIAlign(size).output_size == (7, 7)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16, torch.int64])
+def test_rois_of_any_real_dtype(dtype):
+    case = random_case(5)
+    case['rois'] = case['rois'].clamp(0, 200).round()
+    crops = roi_align(**{**case, 'rois': case['rois'].to(dtype)})
+    assert torch.equal(crops, roi_align(**case))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

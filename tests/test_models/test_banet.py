@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 
 from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
 from mmbanet.models.detectors.input_images import rgb_images
-from mmbanet.models.semantic_logits import label_maps, resize_logits
+from mmbanet.models.semantic.logits import label_maps, resize_logits
 
 from ..conftest import DEVICES, make_sample
 

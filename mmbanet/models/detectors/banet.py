@@ -27,7 +27,7 @@ from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead, select_detections
 from ..s2i_roi_extractor import S2IRoIExtractor
-from ..semantic_logits import label_maps, resize_logits
+from ..semantic.logits import label_maps, resize_logits
 from .checks import check_parts, last_stage
 from .gt_boxes import sample_gt_boxes
 from .input_images import rgb_images

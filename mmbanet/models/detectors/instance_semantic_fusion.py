@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead
-from ..semantic_models import SemanticModel
+from ..semantic import SemanticModel
 from .input_images import rgb_images
 
 # What of a data preprocessor decides what the networks see, with mmdet's defaults.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmbanet.ops import bilinear_matrix, resized_argmax
 
-from ..semantic_logits import first_label
+from ..semantic.logits import first_label
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def semantic_labels(
         num_things_classes (int): T.
         num_stuff_classes (int): S.
         layout (str): The channels of logits, ``'all'``, ``'stuff_and_things'`` or ``'auto'``, see
-            :func:`~mmbanet.models.semantic_logits.first_label`.
+            :func:`~mmbanet.models.semantic.logits.first_label`.
 
     Returns:
         Tensor: (H, W) int32.

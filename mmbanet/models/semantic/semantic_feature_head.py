@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from .semantic_logits import semantic_loss
+from .logits import semantic_loss
 
 
 @MODELS.register_module()
@@ -37,7 +37,7 @@ class SemanticFeatureHead(BaseSemanticHead):
         init_cfg: MMEngine's initialisation config.
     """
 
-    #: Of the logits' channels, see :func:`~mmbanet.models.semantic_logits.first_label`.
+    #: Of the logits' channels, see :func:`~mmbanet.models.semantic.logits.first_label`.
     semantic_layout = 'all'
 
     def __init__(

@@ -3,7 +3,7 @@ from mmdet.models.losses import CrossEntropyLoss
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmbanet.models.semantic_logits import label_maps, semantic_loss
+from mmbanet.models.semantic.logits import label_maps, semantic_loss
 
 
 def test_what_the_loss_asks_for_is_where_the_labels_are():

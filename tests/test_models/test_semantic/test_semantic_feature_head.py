@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from mmbanet.models import SemanticFeatureHead
 
-from ..conftest import make_sample
+from ...conftest import make_sample
 
 
 def make_head(**kwargs) -> SemanticFeatureHead:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from ..semantic_logits import label_maps
+from .logits import label_maps
 from .semantic_model import SemanticModel
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmbanet.registry import MODELS
 
 from .ocm import ObjectContextModule
-from .semantic_logits import semantic_loss
+from .logits import semantic_loss
 from .sim import StructureInjectionModule
 
 
@@ -31,7 +31,7 @@ class I2SHead(BaseModule):
         inlay: The patch-recovering operator, ``mmbanet.RoIInlay`` or ``mmbanet.RoIUpsample``.
         width: Channels to which SIM projects F_inlay and F_S.
         out_channels: Channels of SIM's output and of F_I2S.
-        ocm: Settings of the :class:`~mmbanet.models.ocm.ObjectContextModule`; None leaves it out.
+        ocm: Settings of the :class:`~mmbanet.models.semantic.ocm.ObjectContextModule`; None leaves it out.
         norm_cfg: Normalisation of SIM's 3x3 conv.
         loss_i2s: Loss of the logits; its ``loss_weight`` is the paper's lambda_i.
         init_cfg: MMEngine's initialisation config.

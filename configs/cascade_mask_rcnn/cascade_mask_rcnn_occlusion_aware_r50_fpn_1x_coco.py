@@ -14,7 +14,9 @@ model = dict(
         type='PanopticFPNHead',
         num_things_classes=80,
         num_stuff_classes=53,
-        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+        loss_seg=dict(
+            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5
+        ),
     ),
     panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
     test_cfg=dict(panoptic=_base_.occlusion_handling),

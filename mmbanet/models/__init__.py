@@ -6,12 +6,16 @@ from mmbanet.registry import MODELS
 from .deform_conv import DeformConv2dPack
 from .detectors import BANet, InstanceSemanticFusion
 from .fusion import OcclusionAwareFusionHead, resolve_occlusion
-from .i2s_head import I2SHead
 from .instance_feature_mask_head import InstanceFeatureMaskHead
 from .oracles import OracleModel
 from .s2i_roi_extractor import S2IRoIExtractor
-from .semantic_feature_head import SemanticFeatureHead
-from .semantic_models import SemanticModel, SemanticPredictionFolder, SemanticSegmentor
+from .semantic import (
+    I2SHead,
+    SemanticFeatureHead,
+    SemanticModel,
+    SemanticPredictionFolder,
+    SemanticSegmentor,
+)
 
 # The ops know nothing of registries, so that they can be used with torch alone.
 MODELS.register_module(module=RoIAlign)

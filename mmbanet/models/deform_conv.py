@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmcv import ops
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
@@ -15,7 +15,15 @@ class DeformConv2dPack(ops.DeformConv2dPack):
     The same parameters, arguments and results. On the CPU the samples are taken by PyTorch's
     vectorised ``grid_sample``, and the maps may be smaller than the kernel; on other devices mmcv's
     operator runs.
+
+    Args:
+        bias: Whether to add a bias, which mmcv's has not: for layers without normalisation.
+        Others: as mmcv's ``DeformConv2dPack``.
     """
+
+    def __init__(self, *args, bias: bool = False, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.bias = nn.Parameter(torch.zeros(self.out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves.
@@ -26,8 +34,10 @@ class DeformConv2dPack(ops.DeformConv2dPack):
         Returns:
             (N, out_channels, H', W'), as of an ordinary convolution.
         """
-        if x.device.type != 'cpu':
-            return super().forward(x)
+        output = self._forward_cpu(x) if x.device.type == 'cpu' else super().forward(x)
+        return output if self.bias is None else output + self.bias[:, None, None]
+
+    def _forward_cpu(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
         offset = self.conv_offset(x).to(dtype)
         num, _, height, width = offset.shape

@@ -6,7 +6,6 @@ from mmengine.registry import MODELS
 
 from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
 from mmbanet.models.detectors.input_images import rgb_images
-from mmbanet.models.semantic_logits import label_maps, resize_logits
 
 from ..conftest import DEVICES, make_sample
 
@@ -94,10 +93,15 @@ def test_seven_finite_losses_and_a_gradient_in_every_parameter(small_cfg, device
             assert parameter.grad.abs().sum() > 0, f'{part}.{name}'
 
 
+@pytest.mark.parametrize('void', [False, True])
 @pytest.mark.parametrize('num_things', [(0, 0), (3, 0)])
-def test_images_without_things_leave_no_parameter_without_gradient(small_cfg, num_things):
+def test_images_without_things_leave_no_parameter_without_gradient(small_cfg, num_things, void):
     model = build(small_cfg, train=True)
-    losses = summed_losses(model, *make_batch(num_things))
+    inputs, samples = make_batch(num_things)
+    if void:
+        for sample in samples:
+            sample.gt_sem_seg.sem_seg[:] = 255
+    losses = summed_losses(model, inputs, samples)
     assert set(losses) == LOSSES
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
@@ -173,36 +177,58 @@ def test_images_of_several_sizes_in_one_batch_do_not_touch_each_other(small_cfg)
                 assert (a != b).float().mean() < 0.002
 
 
-def test_resized_logits_are_cut_before_they_are_scaled():
-    logits = torch.zeros(2, 1, 16, 24)
-    logits[1, :, 12:] = 100.0  # padding of the second image, from row 48 of 64 on
-    metas = [
-        dict(batch_input_shape=(64, 96), img_shape=(64, 96), ori_shape=(32, 48)),
-        dict(batch_input_shape=(64, 96), img_shape=(46, 96), ori_shape=(92, 96)),
-    ]
-    first, second = resize_logits(logits, metas, rescale=True)
-    assert (first.shape, second.shape) == ((1, 32, 48), (1, 92, 96))
-    assert second.max() < 10  # the padding's values are beyond the cut
-    first, second = resize_logits(logits, metas, rescale=False)
-    assert (first.shape, second.shape) == ((1, 64, 96), (1, 46, 96))
+def family(small_cfg, name):
+    """A small model whose detections go to fusion, with or without the paths of BANet."""
+    if name == 'without paths':
+        small_cfg = plain_panoptic_fpn(small_cfg, 'mmbanet.BANet')
+    else:
+        small_cfg.model.test_cfg.panoptic.score_thr = 0.12
+    small_cfg.model.test_cfg.rcnn.score_thr = 0.0
+    small_cfg.model.test_cfg.panoptic.stuff_area_limit = 16
+    model = build(small_cfg)
+    for head in (model.semantic_head, model.i2s_head):
+        if head is not None:
+            head.conv_logits.weight.data.mul_(100)  # a map with several classes
+    return model
 
 
 @pytest.mark.parametrize('rescale', [True, False])
-def test_label_maps_are_the_classes_of_resized_logits(rescale):
-    logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
-    metas = [
-        dict(batch_input_shape=(64, 96), img_shape=(64, 90), ori_shape=(40, 56)),
-        dict(batch_input_shape=(64, 96), img_shape=(46, 96), ori_shape=(92, 192)),
-    ]
-    resized = resize_logits(logits, metas, rescale)
-    layouts = [(3, 2, 'auto', 0), (7, 4, 'auto', 7), (1, 4, 'auto', 1), (1, 4, 'all', 0)]
-    for things, stuff, layout, offset in layouts:
-        found = label_maps(logits, metas, rescale, things, stuff, layout)
-        for labels, expected in zip(found, resized):
-            assert labels.shape == (1, *expected.shape[1:])
-            chosen = expected.gather(0, labels.long() - offset)[0]
-            # Rounding may turn pixels at which two classes are equal; nothing else.
-            torch.testing.assert_close(chosen, expected.amax(dim=0), rtol=0, atol=1e-5)
+@pytest.mark.parametrize('name', ['BANet', 'without paths'])
+def test_padding_of_the_pipeline_is_not_part_of_the_image(small_cfg, name, rescale):
+    """mmdet's Pad gives img_shape with its padding, but the original image has none."""
+    model = family(small_cfg, name)
+    inputs, samples = make_batch()
+    inputs[1, :, 40:], inputs[1, :, :, 70:] = 0, 0
+    original = dict(ori_shape=(80, 210), scale_factor=(1 / 3, 0.5))
+    results = {}
+    for key, img_shape in (('without', (40, 70)), ('padded', (64, 96)), ('to 24', (48, 72))):
+        samples[1].set_metainfo(dict(original, img_shape=img_shape))
+        with torch.no_grad():
+            results[key] = model.predict(inputs, [x.clone() for x in samples], rescale)
+        assert samples[1].img_shape == img_shape
+    for i, size in enumerate([(64, 96), (80, 210) if rescale else (40, 70)]):
+        expected = results['without'][i]
+        assert len(expected.pred_instances) > 0
+        assert expected.pred_sem_seg.sem_seg.unique().numel() > 1
+        for key in ('padded', 'to 24'):
+            found = results[key][i]
+            for field in ('bboxes', 'labels', 'scores', 'masks'):
+                assert torch.equal(found.pred_instances[field], expected.pred_instances[field])
+            for field in ('pred_sem_seg', 'pred_panoptic_seg'):
+                assert found.get(field).sem_seg.shape == (1, *size)
+                assert torch.equal(found.get(field).sem_seg, expected.get(field).sem_seg)
+
+
+def test_raw_outputs_do_not_see_the_padding_of_the_pipeline(small_cfg):
+    model = family(small_cfg, 'BANet')
+    inputs, samples = make_batch((3,))
+    original = dict(ori_shape=(80, 210), scale_factor=(1 / 3, 0.5))
+    outputs = []
+    for img_shape in ((40, 70), (64, 96)):
+        samples[0].set_metainfo(dict(original, img_shape=img_shape))
+        with torch.no_grad():
+            outputs.append(model(inputs, samples, mode='tensor')[-1])
+    assert torch.equal(*outputs)
 
 
 def test_boxes_of_i2s_are_those_of_fusion_in_the_input_frame(small_cfg, monkeypatch):

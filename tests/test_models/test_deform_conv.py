@@ -54,6 +54,16 @@ def test_without_offsets_it_is_an_ordinary_convolution(size):
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, padding=1))
 
 
+@pytest.mark.parametrize('device', DEVICES)
+def test_bias(device):
+    conv = moved(DeformConv2dPack(4, 6, 3, padding=1, bias=True)).to(device)
+    without = DeformConv2dPack(4, 6, 3, padding=1).to(device)
+    without.load_state_dict({k: v for k, v in conv.state_dict().items() if k != 'bias'})
+    torch.nn.init.normal_(conv.bias)
+    x = torch.randn(2, 4, 5, 7, device=device)
+    torch.testing.assert_close(conv(x) - without(x), conv.bias[:, None, None].expand(2, 6, 5, 7))
+
+
 def test_gradients_of_double_precision():
     conv = moved(DeformConv2dPack(2, 2, 3, padding=1)).double()
     x = torch.randn(1, 2, 4, 5, dtype=torch.double, requires_grad=True)

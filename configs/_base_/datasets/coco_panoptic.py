@@ -8,8 +8,14 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='mmbanet.LoadPanopticAnnotations'),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
-    # The paper gives no size for its random crop.
-    dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.7, 0.7), recompute_bbox=True),
+    # The paper gives no size for its random crop. Crops without things train semantics.
+    dict(
+        type='RandomCrop',
+        crop_type='relative_range',
+        crop_size=(0.7, 0.7),
+        recompute_bbox=True,
+        allow_negative_crop=True,
+    ),
     # Things that the crop has cut off leave an empty mask.
     dict(type='FilterAnnotations', by_box=False, by_mask=True, keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
@@ -38,7 +44,7 @@ train_dataloader = dict(
         # Masks that overlap, as the paper trains them; None takes those of the PNGs.
         instances_ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/', seg='annotations/panoptic_train2017/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        filter_cfg=dict(filter_empty_gt=False, min_size=32),
         pipeline=train_pipeline,
     ),
 )

@@ -96,13 +96,17 @@ model = dict(
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
         in_channels=256,
-        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.2),
+        loss_seg=dict(
+            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.2
+        ),
     ),
     i2s_head=dict(
         type='mmbanet.I2SHead',
         num_classes=num_things_classes + num_stuff_classes,
         inlay=dict(type='mmbanet.RoIInlay'),
-        loss_i2s=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.3),
+        loss_i2s=dict(
+            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.3
+        ),
     ),
     panoptic_fusion_head=dict(
         type='mmbanet.OcclusionAwareFusionHead',

@@ -34,7 +34,9 @@ model = dict(
         in_channels=_base_.width,
         inner_channels=_base_.width // 2,
         norm_cfg=_base_.norm_cfg,
-        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+        loss_seg=dict(
+            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5
+        ),
         **class_counts,
     ),
     panoptic_fusion_head=dict(type='HeuristicFusionHead', **class_counts),

@@ -20,16 +20,17 @@ from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanoptic
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
-from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead, select_detections
 from ..s2i_roi_extractor import S2IRoIExtractor
-from ..semantic_logits import label_maps, resize_logits
+from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits
 from .checks import check_parts, last_stage
+from .drawing import semantic_prediction
 from .gt_boxes import sample_gt_boxes
+from .img_metas import without_padding
 from .input_images import rgb_images
 
 
@@ -39,7 +40,7 @@ class BANet(TwoStagePanopticSegmentor):
 
     * S2I: an :class:`~mmbanet.models.S2IRoIExtractor` in the RoI head; without it a plain one.
     * I2S: ``i2s_head``; without it the semantic head's own logits go to fusion.
-    * Occlusion handling: ``panoptic_fusion_head``; any of mmdet's does.
+    * Occlusion handling: ``panoptic_fusion_head``; mmdet's ``HeuristicFusionHead`` does as well.
 
     With all of them left out this is mmdet's ``PanopticFPN``, parameter by parameter.
 
@@ -47,6 +48,8 @@ class BANet(TwoStagePanopticSegmentor):
         i2s_head: Config of the :class:`~mmbanet.models.I2SHead`. With it, ``train_cfg.i2s`` holds
             ``gt_share``, the bounds of the share of ground-truth boxes used in training, and
             ``roi_head.mask_head`` must hand out F_ins (``mmbanet.InstanceFeatureMaskHead``).
+        semantic_head, panoptic_fusion_head: Of other packages, they say as ``semantic_layout``
+            what the channels of semantic logits mean (:func:`layout_of`).
         Others: as mmdet's ``TwoStagePanopticSegmentor``. ``test_cfg.panoptic`` may hold
             ``score_thr`` and ``nms`` (class-agnostic): the detections that go to I2S and to fusion.
     """
@@ -81,6 +84,8 @@ class BANet(TwoStagePanopticSegmentor):
         self.i2s_head: nn.Module | None = MODELS.build(i2s_head) if i2s_head else None
         #: Whether the RoI head looks at F_S.
         self.with_s2i = any(isinstance(part, S2IRoIExtractor) for part in self.roi_head.modules())
+        #: Of the logits that go to fusion.
+        self.semantic_layout = layout_of(self.i2s_head or self.semantic_head)
         check_parts(self)
 
     @property
@@ -125,23 +130,23 @@ class BANet(TwoStagePanopticSegmentor):
         Args:
             batch_inputs: (N, 3, H, W), normalised and padded.
             batch_data_samples: Meta information of each image.
-            rescale: Results in the size of the original image (True) or of the network's input.
+            rescale: Results in the size of the original image (True) or of the network's input,
+                without padding.
 
         Returns:
             The samples with ``pred_instances`` (all detections of the RoI head, for AP),
-            ``pred_sem_seg.sem_seg`` (1, h, w) class indices (the number of classes where a head
-            with one channel for all things says thing), and ``pred_panoptic_seg.sem_seg``
-            (1, h, w) in mmdet's panoptic encoding.
+            ``pred_sem_seg.sem_seg`` (1, h, w) labels (the number of classes where a head with one
+            channel for all things says thing), and ``pred_panoptic_seg.sem_seg`` (1, h, w) in
+            mmdet's panoptic encoding.
         """
-        img_metas = [sample.metainfo for sample in batch_data_samples]
+        samples = [without_padding(sample) for sample in batch_data_samples]
+        img_metas = [sample.metainfo for sample in samples]
         pyramid = self.extract_feat(batch_inputs)
         semantic = self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
-        proposals = self._proposals(pyramid, batch_data_samples)
-        detections = self.roi_head.predict(
-            roi_inputs, proposals, batch_data_samples, rescale=rescale
-        )
+        proposals = self._proposals(pyramid, samples)
+        detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
         if self.with_i2s:
             boxes = [
                 item.bboxes[chosen]
@@ -153,18 +158,13 @@ class BANet(TwoStagePanopticSegmentor):
             logits = semantic['seg_preds']
 
         labels = label_maps(
-            logits,
-            img_metas,
-            rescale,
-            self.num_things_classes,
-            self.num_stuff_classes,
-            'all' if self.with_i2s else getattr(self.semantic_head, 'semantic_layout', 'auto'),
+            logits, img_metas, rescale, self.num_things_classes, self.semantic_layout
         )
         for sample, instances, label_map in zip(batch_data_samples, detections, labels):
             if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not
                 instances.masks = instances.masks.new_zeros((0, *label_map.shape[1:]))
             sample.pred_instances = instances
-            sample.pred_sem_seg = PixelData(sem_seg=label_map.long())
+            sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
 
         head = self.panoptic_fusion_head
         if isinstance(head, OcclusionAwareFusionHead):
@@ -175,7 +175,10 @@ class BANet(TwoStagePanopticSegmentor):
         else:
             selection = self._select_for_fusion(detections)
             selected = [item[chosen] for item, chosen in zip(detections, selection)]
-            panoptic = head.predict(selected, resize_logits(logits, img_metas, rescale))
+            resized = resize_logits(logits, img_metas, rescale)
+            if layout_of(head) != self.semantic_layout:
+                resized = [merge_things(item, self.num_things_classes) for item in resized]
+            panoptic = head.predict(selected, resized)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
@@ -186,15 +189,13 @@ class BANet(TwoStagePanopticSegmentor):
         pyramid = self.extract_feat(batch_inputs)
         semantic = self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
-        proposals = self._proposals(pyramid, batch_data_samples)
-        outputs = (
-            *self.rpn_head(pyramid),
-            *self.roi_head(roi_inputs, proposals, batch_data_samples),
-        )
+        samples = [without_padding(sample) for sample in batch_data_samples]
+        proposals = self._proposals(pyramid, samples)
+        outputs = (*self.rpn_head(pyramid), *self.roi_head(roi_inputs, proposals, samples))
 
         if self.with_i2s:
             rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
-            img_metas = [sample.metainfo for sample in batch_data_samples]
+            img_metas = [sample.metainfo for sample in samples]
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
         else:
             logits = semantic['seg_preds']

@@ -2,6 +2,9 @@
 
 from torch import nn
 
+from ..fusion import OcclusionAwareFusionHead
+from ..semantic.logits import layout_of
+
 
 def check_parts(detector: nn.Module) -> None:
     """Raises a TypeError or ValueError that names the part, what it needs and what it got.
@@ -9,6 +12,8 @@ def check_parts(detector: nn.Module) -> None:
     Args:
         detector: A :class:`~mmbanet.models.detectors.BANet` with its heads.
     """
+    _check_classes(detector)
+    _check_layouts(detector)
     semantic_head, roi_head = detector.semantic_head, detector.roi_head
     if not (detector.with_s2i or detector.with_i2s):
         return
@@ -26,6 +31,50 @@ def check_parts(detector: nn.Module) -> None:
 def last_stage(module: nn.Module) -> nn.Module:
     """The module itself, or the last of a cascade's stages."""
     return module[-1] if isinstance(module, nn.ModuleList) else module
+
+
+def check_thing_classes(name: str, head: nn.Module) -> None:
+    """Raises a ValueError unless there is a thing class.
+
+    Args:
+        name: Of the part in the config.
+        head: Has ``num_things_classes``.
+    """
+    if head.num_things_classes < 1:
+        raise ValueError(
+            f'{name}.num_things_classes: instances need at least one thing class, got '
+            f'{head.num_things_classes}; data of stuff alone need a semantic segmentation model'
+        )
+
+
+def _check_classes(detector: nn.Module) -> None:
+    head = detector.panoptic_fusion_head
+    check_thing_classes('panoptic_fusion_head', head)
+    expected = {
+        'semantic_head.num_things_classes': head.num_things_classes,
+        'semantic_head.num_stuff_classes': head.num_stuff_classes,
+        'i2s_head.num_classes': head.num_classes,
+    }
+    for path, count in expected.items():
+        part, attribute = path.split('.')
+        given = getattr(getattr(detector, part), attribute, count)
+        if given != count:
+            raise ValueError(
+                f'{path}: {given}, but panoptic_fusion_head has {count} '
+                f'({head.num_things_classes} thing and {head.num_stuff_classes} stuff classes)'
+            )
+
+
+def _check_layouts(detector: nn.Module) -> None:
+    head = detector.panoptic_fusion_head
+    if isinstance(head, OcclusionAwareFusionHead):  # takes labels
+        return
+    if (detector.semantic_layout, layout_of(head)) == ('stuff_and_things', 'all'):
+        raise ValueError(
+            f'panoptic_fusion_head: {type(head).__name__} takes semantic logits of all classes, '
+            f'but semantic_head, {type(detector.semantic_head).__name__}, has one channel for all '
+            'things'
+        )
 
 
 def _check_s2i(roi_head: nn.Module) -> None:

@@ -8,13 +8,16 @@ from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.mask import mask2bbox
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 from mmengine.model import PretrainedInit, initialize
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead
-from ..semantic_models import SemanticModel
+from ..semantic import SemanticModel
+from .checks import check_thing_classes
+from .drawing import semantic_prediction
+from .img_metas import without_padding
 from .input_images import rgb_images
 
 # What of a data preprocessor decides what the networks see, with mmdet's defaults.
@@ -85,21 +88,24 @@ class InstanceSemanticFusion(BaseDetector):
                 without padding.
 
         Returns:
-            The samples with ``pred_instances``, ``pred_sem_seg.sem_seg`` (1, h, w) class indices
-            and ``pred_panoptic_seg``, see :meth:`OcclusionAwareFusionHead.predict`.
+            The samples with ``pred_instances``, ``pred_sem_seg.sem_seg`` (1, h, w) labels, see
+            :meth:`SemanticModel.predict`, and ``pred_panoptic_seg``, see
+            :meth:`OcclusionAwareFusionHead.predict`.
         """
-        img_metas = [_without_padding(sample.metainfo) for sample in batch_data_samples]
-        instances = self._instances(batch_inputs, batch_data_samples, img_metas, rescale)
+        samples = [without_padding(sample) for sample in batch_data_samples]
+        img_metas = [sample.metainfo for sample in samples]
+        instances = self._instances(batch_inputs, samples, rescale)
         labels = self.semantic_model.predict(batch_inputs, img_metas, rescale)
         images = None
         if self.panoptic_fusion_head.needs_images:
             images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(instances, labels, images)
 
+        num_classes = self.panoptic_fusion_head.num_classes
         results = zip(batch_data_samples, instances, labels, panoptic)
         for sample, detections, label_map, segments in results:
             sample.pred_instances = detections
-            sample.pred_sem_seg = PixelData(sem_seg=label_map.long())
+            sample.pred_sem_seg = semantic_prediction(label_map, num_classes)
             sample.pred_panoptic_seg = segments
         return batch_data_samples
 
@@ -111,22 +117,14 @@ class InstanceSemanticFusion(BaseDetector):
         """Features of the instance model."""
         return self.instance_model.extract_feat(batch_inputs)
 
-    def _instances(
-        self,
-        batch_inputs: Tensor,
-        batch_data_samples: SampleList,
-        img_metas: Sequence[dict],
-        rescale: bool,
-    ) -> InstanceList:
+    def _instances(self, batch_inputs: Tensor, samples: SampleList, rescale: bool) -> InstanceList:
         """The instance model's detections, with masks (K, h, w) bool at the results' size.
 
         It always rescales: some of mmdet's heads know no other way. Without ``rescale`` it is told
         that the original image is the network's input.
         """
-        samples = [
-            _sample_for_instances(sample, meta, rescale)
-            for sample, meta in zip(batch_data_samples, img_metas)
-        ]
+        if not rescale:
+            samples = [_without_original(sample) for sample in samples]
         results = self.instance_model.predict(batch_inputs, samples, rescale=True)
         return [self._checked(result) for result in results]
 
@@ -165,6 +163,7 @@ class InstanceSemanticFusion(BaseDetector):
                 'mmbanet.SemanticPredictionFolder or another mmbanet.models.SemanticModel, '
                 f'got {type(semantic_model).__name__}'
             )
+        check_thing_classes('panoptic_fusion_head', head)
         for name in ('num_things_classes', 'num_stuff_classes'):
             if getattr(head, name) != getattr(semantic_model, name):
                 raise ValueError(
@@ -195,21 +194,8 @@ def _load_pretrained(part: nn.Module) -> None:
         part.is_init = True
 
 
-def _without_padding(meta: dict) -> dict:
-    """Meta information with ``img_shape`` as it was before a ``Pad`` of the pipeline."""
-    if 'scale_factor' not in meta:
-        return meta
-    scale_w, scale_h = meta['scale_factor'][:2]
-    height, width = meta['ori_shape'][:2]
-    content = round(height * scale_h), round(width * scale_w)
-    img_shape = tuple(min(sizes) for sizes in zip(content, meta['img_shape'][:2]))
-    return dict(meta, img_shape=img_shape)
-
-
-def _sample_for_instances(sample: DetDataSample, meta: dict, rescale: bool) -> DetDataSample:
-    """A copy of the sample whose original image has the results' size."""
+def _without_original(sample: DetDataSample) -> DetDataSample:
+    """A copy of the sample whose original image is the network's input."""
     sample = sample.new()
-    sample.set_metainfo(meta)
-    if not rescale:
-        sample.set_metainfo(dict(ori_shape=meta['img_shape'], scale_factor=(1.0, 1.0)))
+    sample.set_metainfo(dict(ori_shape=sample.img_shape, scale_factor=(1.0, 1.0)))
     return sample

@@ -6,7 +6,6 @@ from .heuristic import resolve_by_score
 from .occlusion import explain_occlusion, resolve_occlusion
 from .order import ColorHistogram, LabGaussian, MeanColor, OrderRule, SmallerInFront
 from .selection import select_detections
-from .semantics import semantic_labels
 from .settings import OcclusionSettings
 
 __all__ = [
@@ -22,5 +21,4 @@ __all__ = [
     'resolve_by_score',
     'resolve_occlusion',
     'select_detections',
-    'semantic_labels',
 ]

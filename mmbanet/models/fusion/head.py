@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmbanet.registry import MODELS
 
+from ..semantic.logits import semantic_labels
 from .checks import (
-    check_choice,
     check_labels,
     check_masks,
     check_preference,
@@ -26,10 +26,8 @@ from .heuristic import score_order
 from .occlusion import explain_occlusion
 from .order import OrderRule
 from .selection import select_detections
-from .semantics import semantic_labels
 from .settings import OcclusionSettings
 
-LAYOUTS = ('auto', 'all', 'stuff_and_things')
 SETTINGS = ('score_thr', 'nms', 'occlusion_thr', 'removal_thr', 'stuff_area_limit')
 READINGS = ('pairs', 'removal')
 FIELDS = ('bboxes', 'labels', 'scores', 'masks')
@@ -46,8 +44,6 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             front in an occluded pair, or of several, of which the next is asked where those before
             cannot tell. None: no occlusion handling but the score order of
             :func:`resolve_by_score`.
-        semantic_layout (str): The channels of semantic logits, see :func:`semantic_labels`. With
-            one thing class, ``'auto'`` cannot tell and must be replaced.
         test_cfg (dict, optional): All of ``score_thr`` and ``nms`` (:func:`select_detections`),
             ``occlusion_thr`` and ``removal_thr`` (shares of an object's area) and
             ``stuff_area_limit`` (pixels of the output); if wanted the readings of the paper
@@ -61,18 +57,10 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         num_things_classes: int = 80,
         num_stuff_classes: int = 53,
         order: dict | list[dict] | None = dict(type='mmbanet.MeanColor'),  # noqa: B006
-        semantic_layout: str = 'auto',
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
-        check_choice('semantic_layout', semantic_layout, LAYOUTS)
-        if semantic_layout == 'auto' and num_things_classes == 1:
-            raise ValueError(
-                "semantic_layout must be 'all' or 'stuff_and_things' with num_things_classes=1, "
-                "where both have the same number of channels, got 'auto'"
-            )
-        self.semantic_layout = semantic_layout
         if order is not None:
             configs = [order] if isinstance(order, dict) else order
             order = [MODELS.build(config) for config in configs]
@@ -98,6 +86,8 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         seg_preds_list: list[Tensor],
         images: list[Tensor] | None = None,
         preferences: list[Tensor] | None = None,
+        *,
+        semantic_layout: str | None = None,
     ) -> list[PixelData]:
         """Panoptic maps of a batch. The inputs are not modified.
 
@@ -112,6 +102,9 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             preferences (list[Tensor], optional): Per image (N, N) int8, who of any two instances is
                 in front where that is known, see :func:`resolve_occlusion`. Not with
                 ``order=None``, which knows no pairs.
+            semantic_layout (str, optional): The channels of logits, ``'all'`` or
+                ``'stuff_and_things'``. Needed with one thing class only, where their number does
+                not tell.
 
         Returns:
             list[PixelData]: Per image
@@ -150,7 +143,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
                 f'preferences must have the length of images, {len(images)}, got {len(preferences)}'
             )
         return [
-            self._predict_single(*inputs)
+            self._predict_single(*inputs, semantic_layout)
             for inputs in zip(mask_results_list, seg_preds_list, images, preferences)
         ]
 
@@ -161,6 +154,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         prediction: Tensor,
         image: Tensor | None,
         preference: Tensor | None,
+        semantic_layout: str | None,
     ) -> PixelData:
         cfg = self.test_cfg
         _check_instances(instances, self.num_things_classes)
@@ -168,7 +162,7 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         if preference is not None:
             check_preference(preference, len(instances))
         classes = self.num_things_classes, self.num_stuff_classes
-        semantics = semantic_labels(prediction, size, *classes, self.semantic_layout)
+        semantics = semantic_labels(prediction, size, *classes, semantic_layout)
 
         chosen = select_detections(instances, cfg['score_thr'], cfg['nms'])
         scores = instances.scores[chosen]

@@ -25,6 +25,7 @@ from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead
 from ..fusion.checks import check_threshold
+from ..semantic.logits import layout_of
 from .ground_truth import IGNORED, GroundTruth
 from .matching import match_boxes, true_preference
 
@@ -183,7 +184,7 @@ class OracleModel(BaseDetector):
         labels = labels.masked_fill(labels == IGNORED, void)
         if isinstance(self.model.panoptic_fusion_head, OcclusionAwareFusionHead):
             return labels
-        # mmdet's heads take scores: of every stuff class, and the last of things and void.
+        # As logits: of every stuff class, and the last of things and void.
         first_stuff = self.model.num_things_classes
         stuff = labels.masked_fill(labels < first_stuff, void) - first_stuff
         return F.one_hot(stuff, self.model.num_stuff_classes + 1).permute(2, 0, 1)
@@ -194,10 +195,17 @@ class OracleModel(BaseDetector):
                 'model: expected a two-stage panoptic model (mmbanet.BANet, PanopticFPN or another '
                 f'TwoStagePanopticSegmentor), got {type(self.model).__name__}'
             )
+        head = self.model.panoptic_fusion_head
+        occlusion_aware = isinstance(head, OcclusionAwareFusionHead)
+        if 'semantics' in self.oracles and not occlusion_aware and layout_of(head) == 'all':
+            raise TypeError(
+                "model.panoptic_fusion_head: the oracle 'semantics' needs "
+                "mmbanet.OcclusionAwareFusionHead or a head that takes 'stuff_and_things', got "
+                f'{type(head).__name__}'
+            )
         if 'occlusion' not in self.oracles:
             return
-        head = self.model.panoptic_fusion_head
-        if not isinstance(head, OcclusionAwareFusionHead):
+        if not occlusion_aware:
             raise TypeError(
                 "model.panoptic_fusion_head: the oracle 'occlusion' needs "
                 f'mmbanet.OcclusionAwareFusionHead, got {type(head).__name__}'

@@ -235,8 +235,6 @@ def test_is_built_from_a_config_and_has_no_loss():
     ('changes', 'message'),
     [
         (dict(order=[MEAN_COLOR, dict(type='mmbanet.RoIInlay')]), 'order must be .*got RoIInlay'),
-        (dict(semantic_layout='mmdet'), "semantic_layout must be one of .*got 'mmdet'"),
-        (dict(num_things_classes=1), "semantic_layout must be 'all' or 'stuff_and_things'"),
         (dict(test_cfg=dict(mask_overlap=0.5)), 'missing: score_thr.*unknown: mask_overlap'),
         (dict(test_cfg=settings(max_num=3)), 'missing: none; unknown: max_num'),
         (dict(test_cfg=settings(pairs='some')), r"pairs must be one of .*got 'some'"),

@@ -16,9 +16,7 @@ MEAN_COLOR, SMALLER = dict(type='mmbanet.MeanColor'), dict(type='mmbanet.Smaller
 def owners_by_head(masks, scores, image, order=MEAN_COLOR, **settings):
     """(H, W) the detection that owns each pixel, -1 for none."""
     cfg = dict(score_thr=-1.0, nms=None, occlusion_thr=0.2, removal_thr=0.5, stuff_area_limit=0)
-    head = OcclusionAwareFusionHead(
-        THINGS, STUFF, order, test_cfg={**cfg, **settings}, semantic_layout='all'
-    )
+    head = OcclusionAwareFusionHead(THINGS, STUFF, order, test_cfg={**cfg, **settings})
     count = len(masks)
     instances = InstanceData(
         bboxes=torch.zeros(count, 4),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
+from .logits import semantic_loss
 from .ocm import ObjectContextModule
-from .semantic_logits import semantic_loss
 from .sim import StructureInjectionModule
 
 
@@ -31,11 +31,16 @@ class I2SHead(BaseModule):
         inlay: The patch-recovering operator, ``mmbanet.RoIInlay`` or ``mmbanet.RoIUpsample``.
         width: Channels to which SIM projects F_inlay and F_S.
         out_channels: Channels of SIM's output and of F_I2S.
-        ocm: Settings of the :class:`~mmbanet.models.ocm.ObjectContextModule`; None leaves it out.
-        norm_cfg: Normalisation of SIM's 3x3 conv.
-        loss_i2s: Loss of the logits; its ``loss_weight`` is the paper's lambda_i.
+        ocm: Settings of the :class:`~mmbanet.models.semantic.ocm.ObjectContextModule`; None leaves
+            it out.
+        norm_cfg: Normalisation of SIM's 3x3 conv; None: a bias in its place.
+        loss_i2s: Loss of the logits; its ``loss_weight`` is the paper's lambda_i. Without
+            ``avg_non_ignore=True`` that would mean less the more of an image is void or padding.
         init_cfg: MMEngine's initialisation config.
     """
+
+    #: Of the logits' channels, see :func:`~mmbanet.models.semantic.logits.layout_of`.
+    semantic_layout = 'all'
 
     def __init__(
         self,
@@ -52,7 +57,7 @@ class I2SHead(BaseModule):
         ),
         norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),  # noqa: B006
         loss_i2s: ConfigType = dict(  # noqa: B006
-            type='mmdet.CrossEntropyLoss', ignore_index=255, loss_weight=0.3
+            type='mmdet.CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.3
         ),
         init_cfg: OptMultiConfig = None,
     ) -> None:

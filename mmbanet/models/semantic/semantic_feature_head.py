@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from .semantic_logits import semantic_loss
+from .logits import merge_things, semantic_loss
 
 
 @MODELS.register_module()
@@ -32,12 +32,14 @@ class SemanticFeatureHead(BaseSemanticHead):
             finest level's stride.
         conv_cfg: Convolution type; ``dict(type='mmbanet.DeformConv2dPack')`` is the paper's
             deformable variant (DFM).
-        norm_cfg: Normalisation after each conv.
-        loss_seg: Loss of the logits; its ``loss_weight`` is the paper's lambda_s.
+        norm_cfg: Normalisation between each conv and its ReLU: that of mmdet's panoptic head. None:
+            convs with a bias and no normalisation, as in UPSNet.
+        loss_seg: Loss of the logits; its ``loss_weight`` is the paper's lambda_s. Without
+            ``avg_non_ignore=True`` that would mean less the more of an image is void or padding.
         init_cfg: MMEngine's initialisation config.
     """
 
-    #: Of the logits' channels, see :func:`~mmbanet.models.semantic_logits.first_label`.
+    #: Of the logits' channels, see :func:`~mmbanet.models.semantic.logits.layout_of`.
     semantic_layout = 'all'
 
     def __init__(
@@ -51,7 +53,7 @@ class SemanticFeatureHead(BaseSemanticHead):
         conv_cfg: OptConfigType = None,
         norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),  # noqa: B006
         loss_seg: ConfigType = dict(  # noqa: B006
-            type='mmdet.CrossEntropyLoss', ignore_index=255, loss_weight=0.2
+            type='mmdet.CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.2
         ),
         init_cfg: OptMultiConfig = None,
     ) -> None:
@@ -99,6 +101,16 @@ class SemanticFeatureHead(BaseSemanticHead):
         if not with_logits:
             return dict(seg_feats=seg_feats)
         return dict(seg_feats=seg_feats, seg_preds=self.conv_logits(seg_feats))
+
+    def predict(
+        self, x: Sequence[Tensor], batch_img_metas: list[dict], rescale: bool = False
+    ) -> list[Tensor]:
+        """Logits (S + 1, h, w) of each image, for detectors of mmdet: all things as one class.
+
+        Its detectors hand these to fusion heads that take no others; BANet takes :meth:`forward`'s.
+        """
+        logits = super().predict(x, batch_img_metas, rescale)
+        return [merge_things(item, self.num_things_classes) for item in logits]
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Loss from the pyramid, for detectors that do not share F_S."""

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from PIL import Image
 
-from . import families
-from .families import COUNTS
+from .. import families
+from ..families import COUNTS
 
 META = dict(
     img_path='images/a.jpg', ori_shape=(6, 8), img_shape=(12, 16), batch_input_shape=(32, 32)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from mmbanet.models import I2SHead
 
-from ..conftest import make_sample
+from ...conftest import make_sample
 
 OCM = dict(layout_channels=3, pool_sizes=(1, 2, 4), encoding_channels=6)
 

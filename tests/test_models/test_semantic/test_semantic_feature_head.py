@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from mmbanet.models import SemanticFeatureHead
 
-from ..conftest import make_sample
+from ...conftest import make_sample
 
 
 def make_head(**kwargs) -> SemanticFeatureHead:
@@ -45,8 +45,10 @@ def test_paper_width_is_512_channels_and_133_classes():
     assert head.conv_logits.out_channels == 133
 
 
-def test_loss_is_cross_entropy_at_stride_4_without_void():
-    head = make_head(loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5))
+@pytest.mark.parametrize('avg_non_ignore', [True, False])
+def test_loss_is_cross_entropy_at_stride_4_without_void(avg_non_ignore):
+    loss = dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5)
+    head = make_head(loss_seg=dict(loss, avg_non_ignore=avg_non_ignore))
     samples = [make_sample(64, 96, seed=i) for i in range(2)]
     samples[0].gt_sem_seg.sem_seg[:, :, :40] = 255
     x = make_pyramid()
@@ -61,7 +63,10 @@ def test_loss_is_cross_entropy_at_stride_4_without_void():
             for column in range(24):
                 if labels[row, column] != 255:
                     total -= log_probability[labels[row, column], row, column]
-    torch.testing.assert_close(loss, 0.5 * total / (2 * 16 * 24))
+    # The left 40 columns of 96 of one of two images are void; mmdet's default counts them.
+    torch.testing.assert_close(
+        loss, 0.5 * total / (16 * 24 + 16 * 14 if avg_non_ignore else 2 * 16 * 24)
+    )
 
 
 def test_deformable_variant_has_only_deformable_convs():
@@ -74,6 +79,21 @@ def test_deformable_variant_has_only_deformable_convs():
         'loss_seg'
     ].backward()
     assert all(conv.conv.conv_offset.weight.grad is not None for conv in head.subnet)
+
+
+@pytest.mark.parametrize('conv_cfg', [None, dict(type='mmbanet.DeformConv2dPack', deform_groups=1)])
+def test_without_normalisation_convs_have_a_bias_and_a_relu(conv_cfg):
+    head = make_head(conv_cfg=conv_cfg, norm_cfg=None)
+    assert not any(isinstance(module, torch.nn.GroupNorm) for module in head.modules())
+    for conv in head.subnet:
+        assert not conv.conv.bias.any()
+        torch.nn.init.normal_(conv.conv.bias)
+    x = make_pyramid(32, 32)
+    feats = head(x)['seg_feats']
+    assert (feats[:, :4] >= 0).all()
+    assert (feats[:, :4] == 0).any()
+    head.loss(x, [make_sample(128, 128, seed=i) for i in range(2)])['loss_seg'].backward()
+    assert all(conv.conv.bias.grad.any() for conv in head.subnet)
 
 
 def test_too_few_levels():

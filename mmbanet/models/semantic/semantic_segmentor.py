@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from ..semantic_logits import label_maps
+from .logits import label_maps, layout_of
 from .semantic_model import SemanticModel
 
 
@@ -43,17 +43,11 @@ class SemanticSegmentor(SemanticModel):
         self.backbone = MODELS.build(backbone)
         self.neck = nn.Identity() if neck is None else MODELS.build(neck)
         self.semantic_head = head
+        self.semantic_layout = layout_of(head)
 
     def predict(
         self, batch_inputs: Tensor, img_metas: Sequence[dict], rescale: bool
     ) -> list[Tensor]:
         """See :meth:`SemanticModel.predict`."""
         logits = self.semantic_head(self.neck(self.backbone(batch_inputs)))['seg_preds']
-        return label_maps(
-            logits,
-            img_metas,
-            rescale,
-            self.num_things_classes,
-            self.num_stuff_classes,
-            getattr(self.semantic_head, 'semantic_layout', 'auto'),
-        )
+        return label_maps(logits, img_metas, rescale, self.num_things_classes, self.semantic_layout)

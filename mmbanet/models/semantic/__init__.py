@@ -1,0 +1,15 @@
+"""Semantics: BANet's two heads, other sources of class maps, and what is done with logits."""
+
+from .i2s_head import I2SHead
+from .semantic_feature_head import SemanticFeatureHead
+from .semantic_model import SemanticModel
+from .semantic_prediction_folder import SemanticPredictionFolder
+from .semantic_segmentor import SemanticSegmentor
+
+__all__ = [
+    'I2SHead',
+    'SemanticFeatureHead',
+    'SemanticModel',
+    'SemanticPredictionFolder',
+    'SemanticSegmentor',
+]

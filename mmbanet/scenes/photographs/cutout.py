@@ -78,7 +78,7 @@ def cut_out(photograph: Photograph, candidate: Candidate, is_thing: np.ndarray) 
     image = photograph.image[window].astype(np.float32)
     depth = signed_distance(mask)
     # In thin parts, such as legs, the core is what lies deepest.
-    core = np.minimum(CORE, np.maximum(0.75 * cv2.dilate(depth, np.ones((7, 7))), INSET))
+    core = np.minimum(CORE, np.maximum(0.75 * half_thickness(depth), INSET))
     color = continue_colors(image, depth >= core)
     # The core keeps every detail; between core and edge the estimate takes over.
     weight = np.clip((depth - 0.4 * core) / (0.6 * core), 0, 1)[..., None]
@@ -111,9 +111,16 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(inside - outside + (0.5 - mask), (0, 0), 1.0)
 
 
+def half_thickness(depth: np.ndarray) -> np.ndarray:
+    """(h, w) float32: the largest depth within three pixels."""
+    return cv2.dilate(depth, np.ones((7, 7), np.uint8))
+
+
 def soft_alpha(depth: np.ndarray) -> np.ndarray:
     """(h, w) float32 0..1: how much of each pixel the thing covers, as a camera sees it."""
-    coverage = np.clip(depth - INSET + 0.5, 0, 1)
+    # Thin parts would vanish.
+    inset = np.clip(0.5 * half_thickness(depth) - 0.5, 0, INSET)
+    coverage = np.clip(depth - inset + 0.5, 0, 1)
     return cv2.GaussianBlur(coverage, (0, 0), BLUR)
 
 

@@ -15,9 +15,7 @@ model = dict(
         bbox_head=dict(num_classes=num_things_classes),
         mask_head=dict(num_classes=num_things_classes),
     ),
-    semantic_head=dict(
-        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes
-    ),
+    semantic_head=dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
     i2s_head=dict(num_classes=num_things_classes + num_stuff_classes),
     panoptic_fusion_head=dict(
         num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes

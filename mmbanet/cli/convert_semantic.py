@@ -25,11 +25,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('root', type=Path, help='folder of the data set')
     parser.add_argument('--classes', required=True, help='class map, a JSON or YAML file')
     parser.add_argument('--out', type=Path, help='folder to write to (default: ROOT)')
-    parser.add_argument('--splits', nargs='+', default=['train', 'val'], help='(default: train val)')
+    parser.add_argument(
+        '--splits', nargs='+', default=['train', 'val'], help='(default: train, val)'
+    )
     parser.add_argument('--images', default='{split}', help='folder of images below ROOT')
     parser.add_argument('--labels', default='{split}annot', help='folder of label images')
     parser.add_argument(
-        '--min-area', type=int, default=100, help='smaller things become void (pixels, default: 100)'
+        '--min-area',
+        type=int,
+        default=100,
+        help='smaller things become void (default: 100 pixels)',
     )
     parser.add_argument('--connectivity', type=int, choices=[4, 8], default=8)
     parser.add_argument('--overwrite', action='store_true', help='replace annotations there')

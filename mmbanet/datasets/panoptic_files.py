@@ -52,7 +52,7 @@ def distinct_ids(colors: list[tuple[int, int, int]]) -> list[int]:
 
 
 def segment_info(segment_id: int, category_id: int, mask: np.ndarray) -> dict:
-    """An entry of ``segments_info``: mask (H, W) bool, the segment's pixels, of which one at least."""
+    """An entry of ``segments_info``: of a mask (H, W) bool with one pixel at least."""
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = int(cols[0]), int(rows[0])
     return {

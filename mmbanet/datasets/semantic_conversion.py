@@ -44,7 +44,7 @@ def convert_semantic(
 
     ``out`` then holds, for each split, ``annotations/panoptic_{split}.json`` and
     ``annotations/panoptic_{split}/*.png``, and the images in ``{split}/``: a link to their folder,
-    or the folder itself where ``out`` is ``root``. A split's annotations appear when they are complete.
+    or the folder itself where ``out`` is ``root``. A split's annotations appear when complete.
 
     Args:
         root: Folder of the data set.
@@ -70,10 +70,11 @@ def convert_semantic(
     if connectivity not in (4, 8):
         raise ValueError(f'connectivity must be 4 or 8, got {connectivity}')
     root, out = Path(root), Path(out)
-    pairs = {
-        split: _pair_files(root / images.replace('{split}', split), root / labels.replace('{split}', split))
+    folders = {
+        split: [root / pattern.replace('{split}', split) for pattern in (images, labels)]
         for split in splits
     }
+    pairs = {split: _pair_files(*both) for split, both in folders.items()}
     annotations = out / 'annotations'
     for split in pairs:
         file = annotations / f'panoptic_{split}.json'
@@ -81,7 +82,7 @@ def convert_semantic(
             raise FileExistsError(f'{file} exists: overwrite it or choose another folder')
     annotations.mkdir(parents=True, exist_ok=True)
     for split, files in pairs.items():
-        _link_folder(out / split, root / images.replace('{split}', split))
+        _link_folder(out / split, folders[split][0])
         with partial_folder(annotations / f'panoptic_{split}') as folder:
             entries = [
                 _convert_one(image, label, number, folder, class_map, min_area, connectivity)

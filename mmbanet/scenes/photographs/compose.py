@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -124,9 +123,7 @@ class Composer:
             if sum(thing.layer is not None for thing in things) >= COUNT[0]:
                 return self._finish(rng, index, frame, things)
 
-    def _place_all(
-        self, rng: np.random.Generator, index: int, frame: Photograph
-    ) -> list[Thing]:
+    def _place_all(self, rng: np.random.Generator, index: int, frame: Photograph) -> list[Thing]:
         """The things of the frame and the cut-outs among them."""
         things = self._frame_things(index, frame)
         for _ in range(int(rng.integers(COUNT[0], COUNT[1] + 1))):
@@ -272,7 +269,9 @@ class Composer:
         cutouts = sorted(
             (thing for thing in things if thing.layer is not None), key=lambda t: -t.depth
         )
-        in_frame = sorted((thing for thing in things if thing.layer is None), key=lambda t: -t.depth)
+        in_frame = sorted(
+            (thing for thing in things if thing.layer is None), key=lambda t: -t.depth
+        )
         image = frame.image.astype(np.float32)
         noise = noise_level(frame.image)
         for thing in reversed(cutouts):
@@ -293,7 +292,7 @@ class Composer:
 
 
 def _plausible(thing: Thing, things: list[Thing]) -> bool:
-    """Whether a cut-out may lie in front of the things of the frame, and is no double of another."""
+    """Whether a cut-out may be in front of the things of the frame, and doubles no other."""
     for other in things:
         shared = np.count_nonzero(thing.mask & other.mask)
         if shared == 0:
@@ -308,8 +307,7 @@ def _plausible(thing: Thing, things: list[Thing]) -> bool:
 def _all_visible(things: list[Thing]) -> bool:
     """Whether enough is seen of every thing that was there to be seen."""
     taken = None
-    order: Callable[[Thing], tuple] = lambda t: (t.layer is None, -t.depth)  # noqa: E731
-    for thing in sorted(things, key=order):
+    for thing in sorted(things, key=lambda thing: (thing.layer is None, -thing.depth)):
         area = thing.area
         seen = area if taken is None else np.count_nonzero(thing.mask & ~taken)
         if seen < area and seen < max(MIN_VISIBLE_SHARE * area, MIN_VISIBLE_PIXELS):

@@ -162,8 +162,8 @@ def support_below(
 def noise_level(image: np.ndarray) -> float:
     """Standard deviation of an image's noise, from its flattest parts.
 
-    A Laplacian that leaves planes alone (Immerkaer, 1996), of which the lower quartile is noise where
-    a picture has any flat part.
+    A Laplacian that leaves planes alone (Immerkaer, 1996), of which the lower quartile is noise
+    where a picture has any flat part.
     """
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
     response = np.abs(cv2.filter2D(image[..., 1].astype(np.float32), -1, kernel))

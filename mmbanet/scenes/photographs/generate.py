@@ -33,8 +33,8 @@ def compose_scenes(
 ) -> Path:
     """Composes a data set in COCO's panoptic layout of photographs, unless it is already there.
 
-    The layout is that of the drawn scenes, see :func:`mmbanet.datasets.scenes.generate_scenes`. Scenes
-    of a split are made of photographs of the same split.
+    The layout is that of the drawn scenes, see :func:`mmbanet.datasets.scenes.generate_scenes`.
+    Scenes of a split are made of photographs of the same split.
 
     Args:
         root: Folder of the data set.
@@ -48,7 +48,8 @@ def compose_scenes(
         same_class: Share of those, 0..1, that overlap a thing of their own class; by default as
             frequent as the classes are.
         instance_masks: What the masks of ``instances_*.json`` hold: what is ``'visible'``; that and
-            the small ``'things_on_top'``, as COCO's annotators draw them; or the full masks, ``'amodal'``.
+            the small ``'things_on_top'``, as COCO's annotators draw them; or the full masks,
+            ``'amodal'``.
         workers: Processes; all cores if not given.
         overwrite: Replace other scenes in ``root``; never anything but scenes.
 

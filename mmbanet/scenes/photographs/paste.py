@@ -34,8 +34,8 @@ class Layer(NamedTuple):
         stands (bool): On the ground.
         cutout (Cutout): Where it comes from.
         scale (float): Its size over that in its photograph.
-        support_color (np.ndarray | None): (3,) of what is below it in the frame, if that is the same
-            stuff as in its photograph.
+        support_color (np.ndarray | None): (3,) of what is below it in the frame, if that is
+            the same stuff as in its photograph.
     """
 
     color: np.ndarray
@@ -112,7 +112,7 @@ def light_ratio(layer: Layer, image: np.ndarray) -> np.ndarray:
 
 
 def match_gain(ratio: np.ndarray) -> np.ndarray:
-    """(3,) float32: the factors that bring a cut-out into another light, (3,) of it, within limits."""
+    """(3,) float32: the factors that bring a cut-out into a light of this ratio, within limits."""
     brightness = float(ratio.mean())
     gain = np.clip(brightness**MATCHED, *GAINS)
     tint = np.clip((ratio / brightness) ** MATCHED, 1 / MAX_TINT, MAX_TINT)
@@ -128,8 +128,9 @@ def contact_shadow(alpha: np.ndarray) -> np.ndarray:
     own = alpha >= OWN
     own[: int(h * (1 - FOOT))] = False
     # Whether there is a point of the foot to the left, and to the right.
-    between = np.maximum.accumulate(own, axis=1) & np.maximum.accumulate(own[:, ::-1], axis=1)[:, ::-1]
+    left = np.maximum.accumulate(own, axis=1)
+    right = np.maximum.accumulate(own[:, ::-1], axis=1)[:, ::-1]
     down = max(round(0.015 * h), 1)
     foot = np.zeros_like(alpha)
-    foot[down:] = between[:-down]
+    foot[down:] = (left & right)[:-down]
     return cv2.GaussianBlur(foot, (0, 0), 0.02 * w + 0.8, sigmaY=0.015 * h + 0.8)

@@ -338,3 +338,54 @@ def test_command_line(photographs, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
         run('--overlap', '0.5')
     assert '--overlap needs --photographs' in capsys.readouterr().err
+
+
+def test_painted_in_the_order_that_is_written(tmp_path):
+    """Flat things: where the front one is said to be, only its colour is seen."""
+    rng = np.random.default_rng(0)
+    source = tmp_path / 'flat'
+    (source / 'train').mkdir(parents=True)
+    (source / 'annotations' / 'panoptic_train').mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, 9):
+        image, ids = np.full((120, 160, 3), 128, np.uint8), np.full((120, 160), 9, np.int32)
+        for thing, x in ((1, 45), (2, 115)):
+            color = rng.choice([10, 245], 3)
+            color[thing] = rng.integers(80, 170)
+            center = x, 60 + int(rng.integers(-8, 8))
+            for canvas, value in ((image, color.tolist()), (ids, thing)):
+                cv2.circle(canvas, center, 22, value, -1)
+        name = f'{number}.png'
+        cv2.imwrite(str(source / 'train' / name), image)
+        png = np.stack([np.zeros_like(ids), np.zeros_like(ids), ids], axis=-1)
+        cv2.imwrite(str(source / 'annotations' / 'panoptic_train' / name), png)
+        images.append({'id': number, 'file_name': name, 'height': 120, 'width': 160})
+        segments = []
+        for segment_id in (1, 2, 9):
+            x, y, w, h = cv2.boundingRect((ids == segment_id).astype(np.uint8))
+            part = {'id': segment_id, 'category_id': 1 if segment_id < 9 else 2, 'iscrowd': 0}
+            segments.append(part | {'area': int((ids == segment_id).sum()), 'bbox': [x, y, w, h]})
+        annotations.append({'image_id': number, 'file_name': name, 'segments_info': segments})
+    categories = [
+        {'id': 1, 'name': 'disc', 'isthing': 1},
+        {'id': 2, 'name': 'wall', 'isthing': 0},
+    ]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    (source / 'annotations' / 'panoptic_train.json').write_text(json.dumps(content))
+
+    root = compose_scenes(tmp_path / 'out', source, train=12, val=0, seed=1, workers=1)
+    checked = 0
+    for annotation, _, full in read(root)[0]:
+        path = root / 'train' / annotation['file_name'].replace('.png', '.jpg')
+        image = cv2.imread(str(path)).astype(int)
+        for front, behind in annotation['occluded_pairs']:
+            before = annotation['depth_order'][: annotation['depth_order'].index(front)]
+            seen = (
+                full[front] & ~np.any([full[i] for i in before], axis=0) if before else full[front]
+            )
+            seen = cv2.erode(seen.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
+            inside, beside = seen & full[behind], seen & ~full[behind]
+            if min(inside.sum(), beside.sum()) >= 20:
+                assert abs(image[inside].mean(0) - image[beside].mean(0)).max() < 15
+                checked += 1
+    assert checked >= 12

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mmbanet.datasets.soft_edges import to_bytes
+
 from .candidates import Candidate, Candidates
-from .cutout import Cutout, cut_out, noise_level, support_below, to_bytes
+from .cutout import Cutout, cut_out, noise_level, support_below
 from .paste import OWN, Layer, light_ratio, paste, resize_cutout
 from .source import Photograph, PhotographSource
 

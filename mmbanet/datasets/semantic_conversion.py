@@ -1,0 +1,246 @@
+"""COCO panoptic annotations from semantic label images: components of thing classes are instances.
+
+Touching things of one class become one: a semantic label says nothing that could part them. Say so
+beside every figure that comes of such data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .class_map import ClassMap
+from .panoptic_files import (
+    distinct_ids,
+    partial_folder,
+    segment_info,
+    write_segment_map,
+)
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+LABEL_SUFFIX = '.png'
+
+
+def convert_semantic(
+    root: str | Path,
+    out: str | Path,
+    class_map: ClassMap,
+    *,
+    splits: Iterable[str] = ('train', 'val'),
+    images: str = '{split}',
+    labels: str = '{split}annot',
+    min_area: int = 100,
+    connectivity: int = 8,
+    overwrite: bool = False,
+) -> Path:
+    """Converts a set of semantic label images to COCO's panoptic layout.
+
+    ``out`` then holds, for each split, ``annotations/panoptic_{split}.json`` and
+    ``annotations/panoptic_{split}/*.png``, and the images in ``{split}/``: a link to their folder,
+    or the folder itself where ``out`` is ``root``. A split's annotations appear when complete.
+
+    Args:
+        root: Folder of the data set.
+        out: Folder to write to; may be ``root``.
+        class_map: What the values of the label images mean.
+        splits: Names of the splits.
+        images: Folder of a split's images below ``root``.
+        labels: Folder of a split's label images, PNGs with the images' stems.
+        min_area: A component of a thing class with fewer pixels becomes void.
+        connectivity: 4 or 8: whether pixels that share a corner only are connected.
+        overwrite: Replace annotations of the same names.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: An argument or a label image is not as above.
+        FileNotFoundError: A folder or a file is missing.
+        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
+    """
+    if min_area < 1:
+        raise ValueError(f'min_area must be at least 1, got {min_area}')
+    if connectivity not in (4, 8):
+        raise ValueError(f'connectivity must be 4 or 8, got {connectivity}')
+    root, out = Path(root), Path(out)
+    folders = {
+        split: [root / pattern.replace('{split}', split) for pattern in (images, labels)]
+        for split in splits
+    }
+    pairs = {split: _pair_files(*both) for split, both in folders.items()}
+    annotations = out / 'annotations'
+    for split in pairs:
+        file = annotations / f'panoptic_{split}.json'
+        if file.exists() and not overwrite:
+            raise FileExistsError(f'{file} exists: overwrite it or choose another folder')
+    annotations.mkdir(parents=True, exist_ok=True)
+    for split, files in pairs.items():
+        _link_folder(out / split, folders[split][0])
+        with partial_folder(annotations / f'panoptic_{split}') as folder:
+            entries = [
+                _convert_one(image, label, number, folder, class_map, min_area, connectivity)
+                for number, (image, label) in enumerate(tqdm(files, desc=split, unit='image'), 1)
+            ]
+            content = {
+                'info': {'description': f'components of semantic labels, {split}'},
+                'images': [image for image, _ in entries],
+                'annotations': [annotation for _, annotation in entries],
+                'categories': class_map.categories,
+            }
+            _publish(folder, annotations / f'panoptic_{split}', content)
+    return out
+
+
+def panoptic_segments(
+    labels: np.ndarray, categories: list[dict], min_area: int = 100, connectivity: int = 8
+) -> tuple[np.ndarray, list[dict]]:
+    """Parts a semantic label map into segments.
+
+    Args:
+        labels (np.ndarray): (H, W) int, positions in ``categories``; -1 is void.
+        categories (list[dict]): COCO categories with ``id``, ``isthing`` and ``color``.
+        min_area (int): A component of a thing class with fewer pixels becomes void.
+        connectivity (int): 4 or 8.
+
+    Returns:
+        tuple: (H, W) int64 map of segment ids, 0 is void, and its ``segments_info``.
+    """
+    found = []
+    for label in range(len(categories)):
+        mask = labels == label
+        if not mask.any():
+            continue
+        if categories[label]['isthing']:
+            found += [(label, part) for part in _components(mask, min_area, connectivity)]
+        else:
+            found.append((label, mask))
+    numbers = distinct_ids([tuple(categories[label]['color']) for label, _ in found])
+    ids = np.zeros(labels.shape, dtype=np.int64)
+    segments = []
+    for number, (label, mask) in zip(numbers, found):
+        ids[mask] = number
+        segments.append(segment_info(number, categories[label]['id'], mask))
+    return ids, segments
+
+
+def _components(mask: np.ndarray, min_area: int, connectivity: int) -> Iterator[np.ndarray]:
+    """The large components of a mask (H, W) bool, in the order of their first pixels."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        mask.view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S
+    )
+    first = {}
+    for number in range(1, count):
+        if stats[number, cv2.CC_STAT_AREA] >= min_area:
+            top = stats[number, cv2.CC_STAT_TOP]
+            first[number] = top, int(np.argmax(parts[top] == number))
+    for number in sorted(first, key=first.get):
+        yield parts == number
+
+
+def _pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Each image of a folder with its label image, in the order of their names."""
+    for what, folder in (('images', images), ('label images', labels)):
+        if not folder.is_dir():
+            raise FileNotFoundError(f'folder of {what} not found: {folder.resolve()}')
+    image_of = _by_stem(images, IMAGE_SUFFIXES)
+    label_of = _by_stem(labels, (LABEL_SUFFIX,))
+    if not image_of:
+        raise FileNotFoundError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {images.resolve()}')
+    for what, found, others, folder in (
+        ('image', image_of, label_of, labels),
+        ('label image', label_of, image_of, images),
+    ):
+        lonely = sorted(found.keys() - others.keys())
+        if lonely:
+            raise FileNotFoundError(
+                f'{len(lonely)} of {len(found)} {what}s have no counterpart of the same name in '
+                f'{folder.resolve()}, the first is {found[lonely[0]].name}'
+            )
+    return [(image, label_of[stem]) for stem, image in image_of.items()]
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a folder by their stems, sorted."""
+    paths: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and paths.setdefault(path.stem, path) != path:
+            raise ValueError(f'{path} and {paths[path.stem].name}: two files of the same stem')
+    return paths
+
+
+def _read_values(path: Path) -> np.ndarray:
+    """Grey levels, palette indices or packed colours of a label image, (H, W) int64."""
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image.convert('RGB') if image.mode == 'RGBA' else image)
+    except OSError as error:
+        raise ValueError(f'{path}: not readable as an image') from error
+    values = values.astype(np.int64)
+    if values.ndim == 2:
+        return values
+    if values.shape[2] != 3:
+        raise ValueError(f'{path}: expected grey, palette or RGB, got {values.shape[2]} channels')
+    return values[..., 0] << 16 | values[..., 1] << 8 | values[..., 2]
+
+
+def _convert_one(
+    image: Path,
+    label: Path,
+    number: int,
+    folder: Path,
+    class_map: ClassMap,
+    min_area: int,
+    connectivity: int,
+) -> tuple[dict, dict]:
+    """Writes the PNG of an image; returns its ``images`` and ``annotations`` entries."""
+    values = _read_values(label)
+    height, width = values.shape
+    try:
+        with Image.open(image) as header:
+            size = header.size
+    except OSError as error:
+        raise ValueError(f'{image}: not readable as an image') from error
+    if size != (width, height):
+        raise ValueError(
+            f'{label}: {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}'
+        )
+    labels = class_map.labels(values, label)
+    ids, segments = panoptic_segments(labels, class_map.categories, min_area, connectivity)
+    write_segment_map(folder / f'{image.stem}.png', ids)
+    entry = {'id': number, 'file_name': image.name, 'height': height, 'width': width}
+    annotation = {
+        'image_id': number,
+        'file_name': f'{image.stem}.png',
+        'segments_info': segments,
+    }
+    return entry, annotation
+
+
+def _link_folder(link: Path, folder: Path) -> None:
+    """Makes ``link`` another name of ``folder``, unless it is one."""
+    if link.exists():
+        if not link.samefile(folder):
+            raise FileExistsError(f'{link} exists and is not {folder}: choose another folder')
+        return
+    os.symlink(folder.resolve(), link, target_is_directory=True)
+
+
+def _publish(folder: Path, target: Path, content: dict) -> None:
+    """Puts a complete folder of PNGs and its annotation file in place of what was there."""
+    file = target.with_suffix('.json')
+    file.unlink(missing_ok=True)
+    if target.exists():
+        for old in target.glob('*.png'):
+            old.unlink()
+        target.rmdir()
+    folder.rename(target)
+    partial = file.with_name(f'.{file.name}.partial-{os.getpid()}')
+    partial.write_text(json.dumps(content))
+    partial.replace(file)

@@ -1,0 +1,1 @@
+"""Scenes whose truth about depth is known."""

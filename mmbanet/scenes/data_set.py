@@ -1,0 +1,147 @@
+"""Writes a data set of scenes: parallel, the same for any number of workers, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from mmbanet.datasets.panoptic_files import partial_folder
+
+SPLITS = ('train', 'val')
+RECORD = 'scenes.json'
+
+#: Writes the scene of a folder, split and number; returns its ``images`` entry, its panoptic
+#: ``annotations`` entry and those of its instances.
+WriteOne = Callable[[Path, str, int], tuple[dict, dict, list[dict]]]
+
+
+def check_numbers(**bounds: tuple[int, int]) -> None:
+    """Raises a ValueError unless every (value, least) of a name is in order."""
+    for name, (value, least) in bounds.items():
+        if value < least:
+            raise ValueError(f'{name} must be at least {least}, got {value}')
+
+
+def write_data_set(
+    root: str | Path,
+    record: dict,
+    counts: dict[str, int],
+    write_one: WriteOne,
+    categories: dict[str, list[dict]],
+    workers: int | None,
+    overwrite: bool,
+) -> Path:
+    """Writes a data set in COCO's layout, unless it is already there.
+
+    Everything is written to a folder beside ``root`` that is renamed at the end, so that an
+    interrupted run leaves nothing that looks complete.
+
+    Args:
+        root: Folder of the data set.
+        record: How it is made; written to ``scenes.json``.
+        counts: Images of each split.
+        write_one: Writes a scene.
+        categories: Of each split.
+        workers: Processes; all cores if not given.
+        overwrite: Replace other scenes in ``root``; never anything but scenes.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        FileExistsError: ``root`` holds something else, or other scenes without ``overwrite``.
+        OSError: ``root`` cannot be written.
+    """
+    # A link to a folder elsewhere stays, and what it points to is written.
+    target = Path(root).resolve()
+    found = _read_record(target)
+    if found == record and not overwrite:
+        return Path(root)
+    if found is not None and not overwrite:
+        raise FileExistsError(
+            f'{root} holds other scenes, made with {found}, asked for {record}: choose another '
+            'folder or overwrite'
+        )
+    with partial_folder(target) as folder:
+        with _workers(workers or os.cpu_count()) as pool:
+            for split, count in counts.items():
+                annotations = folder / 'annotations'
+                for part in (folder / split, annotations / f'panoptic_{split}'):
+                    part.mkdir(parents=True)
+                scenes = pool.map(partial(write_one, folder, split), range(count), chunksize=8)
+                entries = list(tqdm(scenes, desc=split, total=count, unit='scene'))
+                _write_annotations(annotations, split, entries, categories.get(split, []))
+        (folder / RECORD).write_text(json.dumps(record))
+        if found is not None:
+            shutil.rmtree(target)
+        folder.rename(target)
+    return Path(root)
+
+
+def _write_annotations(
+    folder: Path, split: str, entries: list[tuple[dict, dict, list[dict]]], categories: list[dict]
+) -> None:
+    images = [image for image, _, _ in entries]
+    instances = [instance for _, _, found in entries for instance in found]
+    info = {'description': f'mmbanet scenes, {split}'}
+    panoptic = {
+        'info': info,
+        'images': images,
+        'annotations': [annotation for _, annotation, _ in entries],
+        'categories': categories,
+    }
+    (folder / f'panoptic_{split}.json').write_text(json.dumps(panoptic))
+    things = {
+        'info': info,
+        'images': images,
+        'annotations': [{'id': i, **instance} for i, instance in enumerate(instances, 1)],
+        'categories': [category for category in categories if category['isthing']],
+    }
+    (folder / f'instances_{split}.json').write_text(json.dumps(things))
+
+
+def _read_record(root: Path) -> dict | None:
+    """How the scenes in ``root`` were made; None if nothing is there.
+
+    Raises:
+        FileExistsError: ``root`` holds something else, which is not ours to replace.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return None
+    try:
+        found = json.loads((root / RECORD).read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not {'version', 'train', 'val', 'seed'} <= found.keys():
+        raise FileExistsError(f'{root} exists and holds no generated scenes: choose another folder')
+    return found
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that stops at once, without its own traces, when interrupted."""
+    # OpenCV's threads do not survive a fork, and would compete for the cores: without them in this
+    # process, its children have none either.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    pool = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(threads)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole process group; only the parent is to answer it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -63,9 +63,8 @@ class PanopticDataset(CocoPanopticDataset):
 
     def load_data_list(self) -> list[dict]:
         """One entry for each image, see :meth:`parse_data_info`."""
-        paths = {f'{key} folder': path for key, path in self.data_prefix.items() if path}
-        if is_local(self.ann_file, self.backend_args):
-            paths['annotation file'] = self.ann_file
+        paths = {'annotation file': self.ann_file}
+        paths.update({f'{key} folder': path for key, path in self.data_prefix.items() if path})
         for what, path in paths.items():
             if is_local(path, self.backend_args) and not osp.exists(path):
                 raise FileNotFoundError(

@@ -223,7 +223,7 @@ def test_all_rules_see_the_same_detections(run, tool, checkpoint, scenes, tmp_pa
     ('config', 'arguments', 'error', 'message'),
     [
         ('no.py', [], FileNotFoundError, 'config not found: /.*no.py$'),
-        (CONFIG, ['--data-root', 'no'], FileNotFoundError, 'img folder not found: /.*/no/'),
+        (CONFIG, ['--data-root', 'no'], FileNotFoundError, 'annotation file not found: /.*/no/'),
         (
             CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py',
             [],

@@ -129,7 +129,7 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
             'train.py',
             [CONFIG],
             ['model.i2s_head.num_classes=7'],
-            r'model\.i2s_head: num_classes = 7, but the data set has 13',
+            r'i2s_head\.num_classes: 7, but panoptic_fusion_head has 13',
         ),
         pytest.param(
             'train.py',

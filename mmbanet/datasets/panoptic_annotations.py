@@ -91,8 +91,8 @@ class PanopticAnnotations(CocoFile):
         metainfo = metainfo or {}
         names = [category['name'] for category in self.categories]
         classes = list(metainfo.get('classes') or names)
-        missing = [name for name in classes if name not in names]
-        unknown = [name for name in names if name not in classes]
+        missing = [name for name in classes if name not in set(names)]
+        unknown = [name for name in names if name not in set(classes)]
         check(
             not missing and not unknown and len(classes) == len(names),
             f'{self.ann_file}: its categories must be the {len(classes)} classes of the data set, '

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os.path as osp
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from .panoptic_annotations import PanopticAnnotations
+from mmbanet.datasets.annotation_files import read_json
+
+from .panoptic_quality import count_pixels
+from .panoptic_truth import PanopticTruth
 
 
 class ThingAnnotations:
@@ -19,34 +21,38 @@ class ThingAnnotations:
     Args:
         ann_file (str): COCO's panoptic annotations.
         seg_prefix (str): Folder of their PNGs.
+        backend_args (dict, optional): Of MMEngine's file backends.
 
-    Raises: As :class:`PanopticAnnotations`.
+    Raises: As :class:`PanopticTruth`.
     """
 
-    def __init__(self, ann_file: str, seg_prefix: str) -> None:
-        self.annotations = PanopticAnnotations(ann_file, seg_prefix)
+    def __init__(self, ann_file: str, seg_prefix: str, backend_args: dict | None = None) -> None:
+        self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
+        self.use_classes = self.truth.use_classes
+        self.is_annotated = self.truth.is_annotated
 
-    def labels(self, dataset_meta: dict | None) -> list[int]:
+    @property
+    def labels(self) -> list[int]:
         """The labels that are annotated as instances."""
-        self.annotations.check_classes(dataset_meta)
-        return self.annotations.is_thing.nonzero()[0].tolist()
+        return self.truth.is_thing.nonzero()[0].tolist()
 
-    def load(self, img_id: int, dataset_meta: dict | None) -> list[dict]:
+    def load(self, img_id: int) -> list[dict]:
         """An image's instances as pycocotools wants them, with the label as ``category_id``.
 
-        Raises: As :meth:`PanopticAnnotations.load`.
+        Raises: As :meth:`PanopticTruth.load` and :meth:`PanopticTruth.complete`.
         """
-        true_map, truth = self.annotations.load(img_id)
-        labels = self.labels(dataset_meta)
+        true_map, truth = self.truth.load(img_id)
+        pixels = count_pixels(truth, true_map)
+        self.truth.complete(img_id, true_map, truth, pixels)
         instances = []
-        for i in np.isin(truth.labels, labels).nonzero()[0]:
+        for i in (np.isin(truth.labels, self.labels) & (pixels > 0)).nonzero()[0]:
             mask = true_map == truth.ids[i]
             rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
             instances.append(
                 dict(
                     category_id=int(truth.labels[i]),
                     segmentation=rle,
-                    area=float(coco_mask.area(rle)),
+                    area=float(pixels[i]),
                     iscrowd=int(not truth.is_countable[i]),
                 )
             )
@@ -58,53 +64,60 @@ class InstanceAnnotations:
 
     Args:
         ann_file (str): COCO's instance annotations.
+        backend_args (dict, optional): Of MMEngine's file backends.
 
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: The file holds panoptic annotations.
     """
 
-    def __init__(self, ann_file: str) -> None:
-        if not osp.isfile(ann_file):
-            raise FileNotFoundError(f'ann_file not found: {osp.abspath(ann_file)}')
+    def __init__(self, ann_file: str, backend_args: dict | None = None) -> None:
+        self.ann_file = ann_file
+        self.coco = COCO()
+        self.coco.dataset = read_json(ann_file, backend_args=backend_args)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self.coco = COCO(ann_file)
+                self.coco.createIndex()
             self.names = {category['id']: category['name'] for category in self.coco.cats.values()}
         except KeyError as error:
             raise ValueError(
                 f'{ann_file}: no COCO instance annotations, {error} is missing (panoptic '
                 'annotations need seg_prefix, too)'
             ) from error
-        self.ann_file = ann_file
+        self.use_classes(None)
 
-    def labels(self, dataset_meta: dict | None) -> list[int]:
+    def use_classes(self, dataset_meta: dict | None) -> None:
+        """Numbers the labels as a data set does; a ValueError if it lacks a category."""
+        classes = list((dataset_meta or {}).get('classes', self.names.values()))
+        missing = sorted(set(self.names.values()) - set(classes))
+        if missing:
+            raise ValueError(f'{self.ann_file}: categories unknown to the data set: {missing}')
+        self._label_of = {i: classes.index(name) for i, name in self.names.items()}
+
+    @property
+    def labels(self) -> list[int]:
         """The labels that are annotated as instances."""
-        return list(self._label_of_category(dataset_meta).values())
+        return list(self._label_of.values())
 
-    def load(self, img_id: int, dataset_meta: dict | None) -> list[dict]:
-        """As :meth:`ThingAnnotations.load`.
+    def is_annotated(self, img_id: int) -> bool:
+        """Whether the file knows the image; it may have no instances.
 
         Raises:
-            KeyError: The image is not in the annotation file.
+            KeyError: It does not.
         """
         if img_id not in self.coco.imgs:
             raise KeyError(f'image {img_id} is not in {self.ann_file}')
-        labels = self._label_of_category(dataset_meta)
+        return True
+
+    def load(self, img_id: int) -> list[dict]:
+        """As :meth:`ThingAnnotations.load`."""
         return [
             dict(
-                category_id=labels[annotation['category_id']],
+                category_id=self._label_of[annotation['category_id']],
                 segmentation=self.coco.annToRLE(annotation),
                 area=annotation['area'],
                 iscrowd=annotation['iscrowd'],
             )
             for annotation in self.coco.imgToAnns[img_id]
-            if annotation['category_id'] in labels
+            if annotation['category_id'] in self._label_of
         ]
-
-    def _label_of_category(self, dataset_meta: dict | None) -> dict[int, int]:
-        classes = list((dataset_meta or {}).get('classes', self.names.values()))
-        missing = sorted(set(self.names.values()) - set(classes))
-        if missing:
-            raise ValueError(f'{self.ann_file}: categories unknown to the data set: {missing}')
-        return {category: classes.index(name) for category, name in self.names.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path as osp
 from collections.abc import Sequence
 
@@ -10,10 +9,12 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from mmbanet.datasets import PanopticAnnotations
 from mmbanet.registry import METRICS
 from mmbanet.structures import OcclusionGraph
 
-from .true_depth import KINDS, TrueDepth
+from .predictions import decode_masks
+from .true_depth import KINDS, TrueDepth, check_depth
 
 
 @METRICS.register_module()
@@ -45,8 +46,14 @@ class OcclusionMetric(BaseMetric):
         ann_file (str): COCO's panoptic annotations with ``depth_order`` and ``amodal_rle``, as in
             the generated scenes.
         occlusion_thr (float): As for fusion.
+        backend_args (dict, optional): MMEngine's, to read annotations from elsewhere than this
+            machine.
         collect_device (str): MMEngine's.
         prefix (str, optional): MMEngine's.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is not as it must be, or says nothing of depth.
     """
 
     default_prefix = 'occlusion'
@@ -55,19 +62,23 @@ class OcclusionMetric(BaseMetric):
         self,
         ann_file: str,
         occlusion_thr: float = 0.2,
+        backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if not osp.isfile(ann_file):
-            raise FileNotFoundError(f'annotation file not found: {osp.abspath(ann_file)}')
-        with open(ann_file) as file:
-            content = json.load(file)
-        self.ann_file = ann_file
+        self.annotations = PanopticAnnotations(ann_file, backend_args)
+        check_depth(self.annotations)
         self.occlusion_thr = occlusion_thr
-        self.annotations = {item['image_id']: item for item in content['annotations']}
-        # Labels number the categories in the file's order, things first.
-        self.labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
+        self.dataset_meta = None
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
+        labels = self.annotations.labels(dataset_meta)
+        things = [c['id'] for c in self.annotations.categories if c['isthing']]
+        self.thing_labels = {category: labels[category] for category in things}
+        self._dataset_meta = dataset_meta
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Judges the pairs of each image.
@@ -79,22 +90,24 @@ class OcclusionMetric(BaseMetric):
 
         Raises:
             KeyError: The image is not in the annotation file.
+            ValueError: A full mask is not one of the image.
             TypeError: The predictions come without an :class:`OcclusionGraph`.
         """
         for sample in data_samples:
+            if not self.annotations.is_annotated(sample['img_id']):
+                continue
             graph = sample['pred_panoptic_seg'].get('occlusion')
             if graph is None:
                 raise TypeError(
                     'pred_panoptic_seg has no occlusion graph: the model needs the fusion head '
                     'mmbanet.OcclusionAwareFusionHead (any order)'
                 )
-            if sample['img_id'] not in self.annotations:
-                raise KeyError(f'image {sample["img_id"]} is not in {self.ann_file}')
-            truth = TrueDepth.from_annotation(self.annotations[sample['img_id']], self.labels)
+            truth = TrueDepth.from_annotation(self.annotations, sample['img_id'], self.thing_labels)
             chosen = sample['pred_panoptic_seg']['detections']
             instances = sample['pred_instances']
-            masks = instances['masks'][chosen.to(instances['masks'].device)].cpu().numpy()
+            masks = decode_masks(instances['masks'], chosen)
             labels = instances['labels'][chosen.to(instances['labels'].device)].cpu().numpy()
+            graph = OcclusionGraph(*graph)  # a plain tuple where DumpDetResults has saved it
             self.results.append(self._judge(graph, masks, labels, truth, sample['img_path']))
 
     def _judge(

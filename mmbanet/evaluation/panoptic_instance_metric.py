@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -15,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from mmbanet.registry import METRICS
 
 from .instance_annotations import InstanceAnnotations, ThingAnnotations
+from .predictions import encode_masks
 
 
 @METRICS.register_module()
@@ -32,12 +32,14 @@ class PanopticInstanceMetric(BaseMetric):
         ann_file (str): COCO's panoptic annotations; without ``seg_prefix``, COCO's instance
             annotations, whose masks reach below those of other instances.
         seg_prefix (str, optional): Folder of the PNGs of panoptic annotations.
+        backend_args (dict, optional): MMEngine's, to read annotations and PNGs from elsewhere than
+            this machine.
         collect_device (str): MMEngine's.
         prefix (str, optional): MMEngine's.
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
-        ValueError: The file is in another format.
+        ValueError: The file is not as it must be.
     """
 
     default_prefix = 'coco_panoptic'
@@ -46,14 +48,21 @@ class PanopticInstanceMetric(BaseMetric):
         self,
         ann_file: str,
         seg_prefix: str | None = None,
+        backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if seg_prefix is None:
-            self.annotations = InstanceAnnotations(ann_file)
+            self.annotations = InstanceAnnotations(ann_file, backend_args)
         else:
-            self.annotations = ThingAnnotations(ann_file, seg_prefix)
+            self.annotations = ThingAnnotations(ann_file, seg_prefix, backend_args)
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
+        self.annotations.use_classes(dataset_meta)
+        self._dataset_meta = dataset_meta
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encodes the masks of each image.
@@ -61,20 +70,23 @@ class PanopticInstanceMetric(BaseMetric):
         Args:
             data_batch (dict): Not used.
             data_samples (Sequence[dict]): With ``img_id`` and ``pred_instances``: ``labels`` (N,),
-                ``scores`` (N,), ``masks`` (N, H, W) bool, and ``mask_scores`` (N,) if the model
-                scores masks apart from boxes.
+                ``scores`` (N,), ``masks`` (N, H, W) bool or, as mmdet's ``DumpDetResults`` saves
+                them, N run-length encoded ones, and ``mask_scores`` (N,) if the model scores masks
+                apart from boxes.
 
         Raises:
             KeyError: The image is not in the annotation file, or there is no ``pred_instances``.
             FileNotFoundError: The PNG of the image is missing.
-            ValueError: The masks have another size than the annotation, or a label is no thing.
+            ValueError: The PNG is not that of the annotation, the masks have another size than the annotation, or a label is no thing.
         """
-        labels = self.annotations.labels(self.dataset_meta)
+        labels = self.annotations.labels
         for sample in data_samples:
+            if not self.annotations.is_annotated(sample['img_id']):
+                continue
             image = f'image {sample["img_id"]}'
             if 'pred_instances' not in sample:
                 raise KeyError(f'{image}: AP_mask needs pred_instances, which the model lacks')
-            truth = self.annotations.load(sample['img_id'], self.dataset_meta)
+            truth = self.annotations.load(sample['img_id'])
             found = _encode(sample['pred_instances'])
             unknown = sorted({item['category_id'] for item in found} - set(labels))
             if unknown:
@@ -91,7 +103,7 @@ class PanopticInstanceMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[list[dict], list[dict]]]) -> dict[str, float]:
         """AP over all images, see the class."""
-        labels = self.annotations.labels(self.dataset_meta)
+        labels = self.annotations.labels
         truth, found = zip(*results) if results else ((), ())
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(_index(truth, labels), _index(found, labels), 'segm')
@@ -120,7 +132,7 @@ def _encode(instances: dict) -> list[dict]:
     """Detections as pycocotools wants them, with the label as ``category_id``."""
     if len(instances['labels']) == 0:
         return []  # mmdet gives no masks any size
-    masks = encode_mask_results(instances['masks'].cpu().numpy())
+    masks = encode_masks(instances['masks'])
     scores = instances.get('mask_scores', instances['scores']).tolist()
     return [
         dict(category_id=label, segmentation=mask, score=score, area=0, iscrowd=0)

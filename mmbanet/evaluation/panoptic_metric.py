@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results, print_panoptic_table
@@ -12,8 +13,9 @@ from mmengine.logging import MMLogger, print_log
 from mmbanet.registry import METRICS
 
 from .boundary_iou import boundary_iou, boundary_width
-from .panoptic_annotations import PanopticAnnotations
 from .panoptic_quality import (
+    Runs,
+    Segments,
     TrueSegments,
     average_quality,
     class_quality,
@@ -22,8 +24,18 @@ from .panoptic_quality import (
     find_runs,
     segment_iou,
 )
+from .panoptic_truth import PanopticTruth
 from .predictions import read_id_map, read_segments, read_semantic
 from .semantic_iou import count_class_overlaps, mean_iou
+
+
+class _Prediction(NamedTuple):
+    """Of an image."""
+
+    id_map: np.ndarray
+    runs: Runs
+    segments: Segments
+    semantics: np.ndarray | None
 
 
 @METRICS.register_module()
@@ -51,12 +63,15 @@ class PanopticMetric(BaseMetric):
         boundary (bool): Whether to compute Boundary PQ.
         boundary_dilation_ratio (float): Width of the boundary as a share of the image's diagonal.
         stuff_iou (bool): Whether to compute ``mIoU_St``; the model must predict ``pred_sem_seg``.
+        backend_args (dict, optional): MMEngine's, to read annotations and PNGs from elsewhere than
+            this machine.
         collect_device (str): MMEngine's.
         prefix (str, optional): MMEngine's.
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
-        ValueError: The file is not in the panoptic format, or ``boundary_dilation_ratio`` is not
+        ValueError: The file is not as it must be
+            (:class:`~mmbanet.datasets.PanopticAnnotations`), or ``boundary_dilation_ratio`` is not
             positive.
     """
 
@@ -70,6 +85,7 @@ class PanopticMetric(BaseMetric):
         boundary: bool = False,
         boundary_dilation_ratio: float = 0.02,
         stuff_iou: bool = False,
+        backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -78,7 +94,7 @@ class PanopticMetric(BaseMetric):
             raise ValueError(
                 f'boundary_dilation_ratio must be positive, got {boundary_dilation_ratio}'
             )
-        self.annotations = PanopticAnnotations(ann_file, seg_prefix)
+        self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
         self.classwise = classwise
         self.boundary = boundary
         self.boundary_dilation_ratio = boundary_dilation_ratio
@@ -87,13 +103,13 @@ class PanopticMetric(BaseMetric):
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
         """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
-        self.annotations.check_classes(dataset_meta)
+        self.truth.use_classes(dataset_meta)
         self._dataset_meta = dataset_meta
 
     @property
     def num_classes(self) -> int:
         """Things and stuff."""
-        return len(self.annotations.classes)
+        return len(self.truth.classes)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts the matches of each image.
@@ -106,44 +122,59 @@ class PanopticMetric(BaseMetric):
                 them (such as any thing).
 
         Raises:
-            KeyError: The image is not in the annotation file, or a prediction is missing.
+            KeyError: The image is not in the annotation file, or a prediction is missing. An image
+                that is listed there without annotation does not count.
             FileNotFoundError: The PNG of the image is missing.
-            ValueError: A prediction has another size or label than the annotations know.
+            ValueError: The PNG is not that of the annotation, or a prediction has another size or
+                label than the annotations know.
         """
         for sample in data_samples:
-            true_map, truth = self.annotations.load(sample['img_id'])
+            img_id = sample['img_id']
+            if not self.truth.is_annotated(img_id):
+                continue
+            true_map, truth = self.truth.load(img_id)
             try:
-                counts = self._count(sample, true_map, truth)
+                prediction = self._read(sample, true_map)
             except (KeyError, ValueError) as error:
-                raise type(error)(f'image {sample["img_id"]}: {error.args[0]}') from error
+                raise type(error)(f'image {img_id}: {error.args[0]}') from error
+            counts = self._count(img_id, true_map, truth, prediction)
             self.results.append({name: _compress(array) for name, array in counts.items()})
 
-    def _count(
-        self, sample: dict, true_map: np.ndarray, truth: TrueSegments
-    ) -> dict[str, np.ndarray]:
-        """(C, 4) of PQ and BPQ and (C, 2) of the IoU of classes."""
+    def _read(self, sample: dict, true_map: np.ndarray) -> _Prediction:
         size, num_classes = true_map.shape, self.num_classes
         id_map = read_id_map(sample['pred_panoptic_seg'], size)
         runs = find_runs(true_map, id_map)
-        prediction = read_segments(sample['pred_panoptic_seg'], np.unique(runs.ids), num_classes)
-        overlaps = count_overlaps(truth, prediction, runs)
-        iou = segment_iou(overlaps, truth.areas, overlaps)
-        counts = dict(PQ=count_matches(truth, prediction, overlaps, iou, num_classes))
-        if self.boundary:
-            width = boundary_width(*size, self.boundary_dilation_ratio)
-            iou = np.minimum(iou, boundary_iou(truth, true_map, prediction, id_map, width))
-            counts['BPQ'] = count_matches(truth, prediction, overlaps, iou, num_classes)
+        segments = read_segments(sample['pred_panoptic_seg'], np.unique(runs.ids), num_classes)
+        semantics = None
         if self.stuff_iou:
             if 'pred_sem_seg' not in sample:
                 raise KeyError('stuff_iou needs pred_sem_seg, which this model does not predict')
-            labels = read_semantic(sample['pred_sem_seg'], size, num_classes)
-            counts['IoU'] = count_class_overlaps(truth, find_runs(true_map, labels), num_classes)
+            semantics = read_semantic(sample['pred_sem_seg'], size, num_classes)
+        return _Prediction(id_map, runs, segments, semantics)
+
+    def _count(
+        self, img_id: int, true_map: np.ndarray, truth: TrueSegments, prediction: _Prediction
+    ) -> dict[str, np.ndarray]:
+        """(C, 4) of PQ and BPQ and (C, 2) of the IoU of classes."""
+        id_map, runs, segments, semantics = prediction
+        num_classes = self.num_classes
+        overlaps = count_overlaps(truth, segments, runs)
+        truth = self.truth.complete(img_id, true_map, truth, overlaps.sum(axis=1))
+        iou = segment_iou(overlaps, truth.areas, overlaps)
+        counts = dict(PQ=count_matches(truth, segments, overlaps, iou, num_classes))
+        if self.boundary:
+            width = boundary_width(*true_map.shape, self.boundary_dilation_ratio)
+            iou = np.minimum(iou, boundary_iou(truth, true_map, segments, id_map, width))
+            counts['BPQ'] = count_matches(truth, segments, overlaps, iou, num_classes)
+        if semantics is not None:
+            runs = find_runs(true_map, semantics)
+            counts['IoU'] = count_class_overlaps(truth, runs, num_classes)
         return counts
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Qualities over all images, see the class."""
         logger = MMLogger.get_current_instance()
-        is_thing = self.annotations.is_thing
+        is_thing = self.truth.is_thing
         groups = dict(All=is_thing | True, Things=is_thing, Stuff=~is_thing)
         scores = {}
         for name in ('PQ', 'BPQ') if self.boundary else ('PQ',):
@@ -167,7 +198,7 @@ class PanopticMetric(BaseMetric):
         quality = class_quality(counts)
         return {
             name: {key: float(quality[key][label]) for key in ('pq', 'sq', 'rq')}
-            for label, name in enumerate(self.annotations.classes)
+            for label, name in enumerate(self.truth.classes)
         }
 
 

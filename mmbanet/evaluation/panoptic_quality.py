@@ -35,7 +35,8 @@ class TrueSegments(NamedTuple):
     Attributes:
         ids (np.ndarray): (G,) int64, ascending, COCO's ids, from 0 to ``UNLISTED``.
         labels (np.ndarray): (G,) int64, their classes; ``NO_LABEL`` for void and unlisted.
-        areas (np.ndarray): (G,) float64, their pixels as the annotation states them.
+        areas (np.ndarray): (G,) float64, their pixels as the annotation states them, nan where it
+            does not.
         is_countable (np.ndarray): (G,) bool; not void, not unlisted, and no crowd region.
         crowds (dict[int, int]): From classes to the crowd region of the class, the last one that is
             listed.
@@ -80,6 +81,12 @@ def count_overlaps(truth: TrueSegments, prediction: Segments, runs: Runs) -> np.
     shape = len(truth.ids), len(prediction.ids)
     pairs = rows * shape[1] + prediction.ids.searchsorted(runs.ids)
     return np.bincount(pairs, runs.lengths, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def count_pixels(truth: TrueSegments, true_map: np.ndarray) -> np.ndarray:
+    """(G,) float64: the pixels of each true segment in their map (H, W)."""
+    whole = Segments(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    return count_overlaps(truth, whole, find_runs(true_map, np.zeros_like(true_map)))[:, 0]
 
 
 def segment_iou(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from mmdet.structures.mask import encode_mask_results
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from mmbanet.structures import decode_ids
@@ -68,6 +70,21 @@ def read_semantic(prediction: dict, size: tuple[int, int], num_classes: int) -> 
     labels = _read_map('pred_sem_seg', prediction['sem_seg'], size)
     _check_labels('pred_sem_seg', labels, num_classes)
     return labels
+
+
+def encode_masks(masks: Tensor | list[dict]) -> list[dict]:
+    """Masks (N, H, W), or those that mmdet's ``DumpDetResults`` has encoded, as COCO's RLE."""
+    if isinstance(masks, list):
+        return masks
+    return encode_mask_results(masks.cpu().numpy())
+
+
+def decode_masks(masks: Tensor | list[dict], chosen: Tensor) -> np.ndarray:
+    """(K, H, W) bool: the chosen ones (K,) of N masks as of :func:`encode_masks`."""
+    if isinstance(masks, list):
+        decoded = [coco_mask.decode(masks[i]) for i in chosen.tolist()]
+        return np.array(decoded, dtype=bool) if decoded else np.zeros((0, 0, 0), dtype=bool)
+    return masks[chosen.to(masks.device)].cpu().numpy()
 
 
 def _read_map(name: str, values: Tensor, size: tuple[int, int]) -> np.ndarray:

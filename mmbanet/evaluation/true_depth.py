@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
+
+from mmbanet.datasets import PanopticAnnotations
+from mmbanet.datasets.rle import decode_rle
 
 # A small object on a large one: its whole area is less than this share of the other's.
 SMALL = 0.25
@@ -34,34 +36,34 @@ class TrueDepth(NamedTuple):
     visible: np.ndarray
 
     @classmethod
-    def from_annotation(cls, annotation: dict, label_of_category: dict[int, int]) -> TrueDepth:
+    def from_annotation(
+        cls, annotations: PanopticAnnotations, img_id: int, label_of_category: dict[int, int]
+    ) -> TrueDepth:
         """Reads an annotation with ``depth_order`` and ``amodal_rle`` (see ``datasets.scenes``).
 
         Args:
-            annotation (dict): An image's entry of COCO's panoptic ``annotations``.
+            annotations (PanopticAnnotations): Checked by :func:`check_depth`.
+            img_id (int): Of an annotated image.
             label_of_category (dict): Labels of the thing categories; others are left out.
 
-        Returns:
-            TrueDepth: Without things, of 0 x 0 pixels, if there are no segments at all.
-
         Raises:
-            ValueError: The annotation says nothing of depth.
+            ValueError: A full mask is not one of the image.
         """
+        image, annotation = annotations.images[img_id], annotations.annotations[img_id]
         segments = {segment['id']: segment for segment in annotation['segments_info']}
-        if 'depth_order' not in annotation or any('amodal_rle' not in s for s in segments.values()):
-            raise ValueError(
-                f'the annotation of image {annotation["image_id"]} has no depth_order and '
-                'amodal_rle: the depth must be known, as in the scenes of tools/make_scenes.py'
-            )
         ordered = [segments[i] for i in annotation['depth_order']]
         things = [s for s in ordered if s['category_id'] in label_of_category]
         labels = np.array([label_of_category[s['category_id']] for s in things], dtype=np.int64)
-        size = ordered[0]['amodal_rle']['size'] if ordered else (0, 0)
+        size = image['height'], image['width']
         amodal = np.zeros((len(things), *size), dtype=bool)
         visible = np.zeros_like(amodal)
         taken = np.zeros(size, dtype=bool)
         for i, segment in enumerate(things):
-            amodal[i] = coco_mask.decode(segment['amodal_rle'])
+            try:
+                amodal[i] = decode_rle(segment['amodal_rle'], size)
+            except ValueError as error:
+                place = annotations.where(img_id, segment['id'])
+                raise ValueError(f'{place}: amodal_rle: {error}; make the scenes anew') from None
             visible[i] = amodal[i] & ~taken
             taken |= amodal[i]
         return cls(labels, amodal, visible)
@@ -112,6 +114,25 @@ class TrueDepth(NamedTuple):
         counts = np.maximum(self.visible.sum(axis=(1, 2)), 1)
         sums = [image[mask].sum(axis=0, dtype=np.float64) for mask in self.visible]
         return np.reshape(sums, (-1, 3)) / counts[:, None]
+
+
+def check_depth(annotations: PanopticAnnotations) -> None:
+    """Raises a ValueError unless all images have a ``depth_order`` and all segments a full mask."""
+    for img_id, annotation in annotations.annotations.items():
+        segments = annotation['segments_info']
+        if 'depth_order' not in annotation or any('amodal_rle' not in s for s in segments):
+            raise ValueError(
+                f'{annotations.where(img_id)}: no depth_order and amodal_rle: the depth must be '
+                'known, as in the scenes of tools/make_scenes.py'
+            )
+        order = annotation['depth_order']
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(
+            str(segment['id']) for segment in segments
+        ):
+            raise ValueError(
+                f'{annotations.where(img_id)}: depth_order must hold the ids of its segments, each '
+                'once; make the scenes anew'
+            )
 
 
 def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:

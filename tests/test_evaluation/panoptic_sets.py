@@ -79,12 +79,14 @@ def random_set(seed, count, labels=range(NUM_CLASSES)):
     return truths, encoded
 
 
-def write_truth(folder, truths, categories=CATEGORIES, images=()):
+def write_truth(folder, truths, categories=CATEGORIES):
     """The annotation file and the PNGs of {image id: (ids, segments_info)}."""
     (folder / 'png').mkdir(parents=True, exist_ok=True)
-    annotations = []
+    images, annotations = [], []
     for image_id, (ids, segments) in truths.items():
         cv2.imwrite(str(folder / 'png' / f'{image_id}.png'), id2rgb(ids)[..., ::-1])
+        height, width = ids.shape
+        images.append(dict(id=image_id, file_name=f'{image_id}.jpg', height=height, width=width))
         annotations.append(
             dict(image_id=image_id, file_name=f'{image_id}.png', segments_info=segments)
         )

@@ -46,12 +46,15 @@ def write_truth(folder, things, image_id=1):
         image[rectangle(*thing['box'])] = thing['colour']
     annotation = dict(
         image_id=image_id,
+        file_name=f'{image_id}.png',
         segments_info=segments[::-1],  # the order is depth_order's, not this one
         depth_order=[segment['id'] for segment in segments],
     )
     cv2.imwrite(str(folder / f'{image_id}.png'), image[..., ::-1])
     path = folder / 'panoptic.json'
-    path.write_text(json.dumps(dict(annotations=[annotation], categories=CATEGORIES)))
+    image = dict(id=image_id, file_name=f'{image_id}.png', height=SIZE[0], width=SIZE[1])
+    content = dict(images=[image], annotations=[annotation], categories=CATEGORIES)
+    path.write_text(json.dumps(content))
     return str(path)
 
 
@@ -288,5 +291,5 @@ def test_bad_input_is_refused(tmp_path):
     content = json.loads((tmp_path / 'panoptic.json').read_text())
     del content['annotations'][0]['depth_order']
     (tmp_path / 'panoptic.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='image 1 has no depth_order and amodal_rle'):
+    with pytest.raises(ValueError, match='image 1 .*no depth_order and amodal_rle'):
         evaluate(path, sample)

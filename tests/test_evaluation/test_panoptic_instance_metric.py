@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation.metrics import CocoMetric
+from mmdet.structures.mask import encode_mask_results
 from mmengine.registry import METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -68,7 +69,7 @@ def write_instances(path, truths, categories=CATEGORIES[:NUM_THINGS]):
                     segmentation=dict(rle, counts=rle['counts'].decode()),
                 )
             )
-    images = [dict(id=i, height=SIZE[0], width=SIZE[1]) for i in truths]
+    images = [dict(id=i, file_name=f'{i}.jpg', height=SIZE[0], width=SIZE[1]) for i in truths]
     content = dict(annotations=annotations, images=images, categories=categories[::-1])
     path.write_text(json.dumps(content))
     return str(path)
@@ -148,6 +149,15 @@ def test_mask_scores_and_perfect_masks(random_set):
     assert set(evaluate(samples, **paths).values()) == {100.0}
 
 
+def test_masks_that_mmdet_has_saved(random_set):
+    paths, _, samples = random_set
+    saved = []
+    for sample in samples:
+        masks = encode_mask_results(sample['pred_instances']['masks'].numpy())
+        saved.append(dict(sample, pred_instances=dict(sample['pred_instances'], masks=masks)))
+    assert evaluate(saved, **paths) == evaluate(samples, **paths)
+
+
 def test_nothing_found_and_nothing_annotated(random_set, tmp_path):
     paths, truths, samples = random_set
     nothing = dict(labels=torch.zeros(0).long(), scores=torch.zeros(0), masks=torch.zeros(0, 1, 1))
@@ -165,7 +175,7 @@ def test_bad_input_is_refused(random_set, tmp_path):
     instances = write_instances(tmp_path / 'instances.json', truths)
     both = (paths, dict(ann_file=instances))
     for options in both:
-        with pytest.raises(FileNotFoundError, match=r'ann_file not found: .*nowhere.json'):
+        with pytest.raises(FileNotFoundError, match=r'annotation file not found: .*nowhere.json'):
             evaluate([sample], **dict(options, ann_file='nowhere.json'))
         with pytest.raises(KeyError, match=r'image 4 is not in .*json'):
             evaluate([dict(sample, img_id=4)], **options)
@@ -178,7 +188,7 @@ def test_bad_input_is_refused(random_set, tmp_path):
         small = dict(predicted, masks=predicted['masks'][:, :-1])
         with pytest.raises(ValueError, match=r'masks must have the size .*40, 50.*got .*39, 50'):
             evaluate([dict(sample, pred_instances=small)], **options)
-    with pytest.raises(ValueError, match="no COCO panoptic annotations, 'segments_info' is"):
+    with pytest.raises(ValueError, match='"segments_info" must be a list, .*different files'):
         evaluate([sample], **dict(paths, ann_file=instances))
     with pytest.raises(ValueError, match='panoptic annotations need seg_prefix, too'):
         evaluate([sample], ann_file=paths['ann_file'])

@@ -68,11 +68,7 @@ def test_every_image_alone_equals_panopticapi(tmp_path):
 
 def test_equals_mmdets_metric_and_changes_no_prediction(tmp_path):
     truths, encoded = random_set(2, 40)
-    images = [
-        dict(id=i, file_name=f'{i}.jpg', height=pan.shape[0], width=pan.shape[1])
-        for i, pan in encoded.items()
-    ]
-    paths = write_truth(tmp_path, truths, images=images)
+    paths = write_truth(tmp_path, truths)
     samples = samples_of(encoded)
     scores = evaluate(paths, samples, boundary=True)
     for image_id, item in zip(encoded, samples):

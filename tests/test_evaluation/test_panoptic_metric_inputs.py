@@ -1,5 +1,6 @@
 """What the panoptic metric does with odd data, other encodings and mistakes."""
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 
 from .panoptic_sets import (
+    CATEGORIES,
     KEYS,
     META,
     NUM_CLASSES,
@@ -67,6 +69,48 @@ def test_segment_ids_and_ignore_index(tmp_path):
     assert evaluate(paths, ignoring) == expected
 
 
+def test_labels_go_by_name_whatever_the_order_in_the_file(tmp_path):
+    truths, encoded = random_set(9, 20)
+    expected = evaluate(write_truth(tmp_path, truths), samples_of(encoded), classwise=True)
+    turned = write_truth(tmp_path, truths, CATEGORIES[::-1])
+    assert evaluate(turned, samples_of(encoded), classwise=True) == expected
+
+
+def test_listed_images_without_annotation_do_not_count(tmp_path):
+    truths, encoded = random_set(10, 4)
+    paths = write_truth(tmp_path, truths)
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    content['annotations'].pop()
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    samples = samples_of(encoded)
+    assert evaluate(paths, samples) == evaluate(paths, samples[:-1])
+
+
+def test_areas_that_cannot_be_are_those_of_the_png(tmp_path):
+    truths, encoded = random_set(11, 20)
+    for ids, segments in truths.values():
+        for segment in segments:
+            segment['area'] = int((ids == segment['id']).sum())
+    expected = evaluate(write_truth(tmp_path, truths), samples_of(encoded))
+    for wrong in (0, -5, math.nan, math.inf, None):
+        for _, segments in truths.values():
+            for segment in segments:
+                segment['area'] = wrong
+        assert evaluate(write_truth(tmp_path, truths), samples_of(encoded)) == expected
+
+
+def test_backend_args(tmp_path):
+    truths, encoded = random_set(12, 3)
+    paths = write_truth(tmp_path, truths)
+    expected = evaluate(paths, samples_of(encoded))
+    for backend_args in (None, dict(backend='local')):
+        assert evaluate(paths, samples_of(encoded), backend_args=backend_args) == expected
+    with pytest.raises(
+        ValueError, match='s3://nowhere/a.json: .* cannot be read with backend_args'
+    ):
+        build(dict(paths, ann_file='s3://nowhere/a.json'))
+
+
 def test_fusion_heads_results_are_read(tmp_path):
     """Samples as MMEngine hands them over, from the fusion head itself."""
     truths, encoded = random_set(7, 1)
@@ -93,7 +137,7 @@ def test_bad_input_is_refused(tmp_path):
     ((image_id, (ids, _)),) = truths.items()
     paths = write_truth(tmp_path, truths)
     good = sample(image_id, encoded[image_id])
-    with pytest.raises(FileNotFoundError, match=r'ann_file not found: /.*nowhere.json'):
+    with pytest.raises(FileNotFoundError, match=r'annotation file not found: /.*nowhere.json'):
         build(dict(paths, ann_file='nowhere.json'))
     with pytest.raises(FileNotFoundError, match=r'seg_prefix is no folder: /.*nowhere'):
         build(dict(paths, seg_prefix='nowhere'))
@@ -129,11 +173,11 @@ def test_bad_input_is_refused(tmp_path):
     wrong = write_truth(
         tmp_path / 'wrong', {1: (ids, [dict(id=3, category_id=1, area=1, iscrowd=0)])}
     )
-    with pytest.raises(ValueError, match='image 1, segment 3: category_id 1 is not in'):
+    with pytest.raises(ValueError, match='image 1 .*, segment 3: category_id 1 is not in'):
         build(wrong)
     png = tmp_path / 'png' / f'{image_id}.png'
     png.write_text('no picture')
-    with pytest.raises(ValueError, match=r'not readable as a PNG: /.*.png'):
+    with pytest.raises(ValueError, match=r'/.*png: image .*: not readable as a PNG'):
         evaluate(paths, [good])
     png.unlink()
     with pytest.raises(FileNotFoundError, match=r'PNG not found: /.*.png'):

@@ -1,10 +1,9 @@
 """Annotated things of known depth: their masks, and which predicted objects they match."""
 
-import json
-
 import cv2
 import numpy as np
 
+from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.evaluation import true_depth
 from mmbanet.evaluation.true_depth import TrueDepth
@@ -55,12 +54,12 @@ def test_shared_pixels_are_counted_in_blocks(monkeypatch):
 
 def test_visible_masks_are_what_the_png_shows(tmp_path):
     root = generate_scenes(tmp_path / 'scenes', train=0, val=3, size=96, seed=1, workers=1)
-    content = json.loads((root / 'annotations' / 'panoptic_val.json').read_text())
-    labels = {c['id']: i for i, c in enumerate(content['categories']) if c['isthing']}
-    for annotation in content['annotations']:
+    annotations = PanopticAnnotations(str(root / 'annotations' / 'panoptic_val.json'))
+    labels = {c['id']: i for i, c in enumerate(annotations.categories) if c['isthing']}
+    for image_id, annotation in annotations.annotations.items():
         bgr = cv2.imread(str(root / 'annotations' / 'panoptic_val' / annotation['file_name']))
         ids = bgr.astype(int) @ [65536, 256, 1]
-        truth = TrueDepth.from_annotation(annotation, labels)
+        truth = TrueDepth.from_annotation(annotations, image_id, labels)
         things = {s['id'] for s in annotation['segments_info'] if s['category_id'] in labels}
         ordered = [i for i in annotation['depth_order'] if i in things]
         assert len(truth.labels) == len(ordered)

@@ -24,8 +24,8 @@ from mmdet.evaluation.metrics import CocoPanopticMetric
 from mmengine.evaluator import BaseMetric
 
 from mmbanet.evaluation import PanopticMetric
-from mmbanet.evaluation.panoptic_annotations import PanopticAnnotations
 from mmbanet.evaluation.panoptic_quality import NO_LABEL
+from mmbanet.evaluation.panoptic_truth import PanopticTruth
 
 OURS, THEIRS, ALL = 'mmbanet', 'mmdet', 'mmbanet with boundary and mIoU'
 TARGET = 5
@@ -52,7 +52,7 @@ def main() -> None:
     cv2.setNumThreads(0)  # as the configs' opencv_num_threads
     paths = dict(ann_file=str(ann_file), seg_prefix=str(annotations / f'panoptic_{args.split}'))
     names = {image['id']: image['file_name'] for image in content['images'][: args.images]}
-    samples = make_samples(PanopticAnnotations(**paths), names)
+    samples = make_samples(PanopticTruth(**paths), names)
     classes = [category['name'] for category in content['categories']]
     measured = measure(paths, classes, samples, args.rounds)
     size = list(samples[0]['ori_shape'])
@@ -74,7 +74,7 @@ def make_metrics(paths: dict[str, str], classes: list[str]) -> dict[str, BaseMet
     return metrics
 
 
-def make_samples(annotations: PanopticAnnotations, names: dict[int, str]) -> list[dict]:
+def make_samples(annotations: PanopticTruth, names: dict[int, str]) -> list[dict]:
     """Data samples as MMEngine's evaluator hands them over, with predictions."""
     samples = []
     for image_id, name in names.items():

@@ -1,0 +1,128 @@
+"""Panoptic annotations as metrics count with them, image by image."""
+
+from __future__ import annotations
+
+import os.path as osp
+
+import numpy as np
+
+from mmbanet.datasets import PanopticAnnotations
+from mmbanet.datasets.annotation_files import is_local, read_segment_ids
+from mmbanet.datasets.panoptic_annotations import check_png_ids, name_image
+
+from .panoptic_quality import NO_LABEL, UNLISTED, VOID, TrueSegments
+
+
+class PanopticTruth:
+    """The annotated segments of images, by the images' ids.
+
+    Args:
+        ann_file (str): COCO's panoptic annotations.
+        seg_prefix (str): Folder of their PNGs.
+        backend_args (dict, optional): Of MMEngine's file backends.
+
+    Attributes:
+        classes (list[str]): Names of the C categories in the order of labels: the data set's, or
+            the file's.
+        is_thing (np.ndarray): (C,) bool.
+
+    Raises:
+        FileNotFoundError: The file or the folder is missing.
+        ValueError: The file is not as it must be.
+    """
+
+    def __init__(self, ann_file: str, seg_prefix: str, backend_args: dict | None = None) -> None:
+        self.annotations = PanopticAnnotations(ann_file, backend_args)
+        if is_local(seg_prefix, backend_args) and not osp.isdir(seg_prefix):
+            raise FileNotFoundError(f'seg_prefix is no folder: {osp.abspath(seg_prefix)}')
+        self.seg_prefix = seg_prefix
+        self.backend_args = backend_args
+        self.is_annotated = self.annotations.is_annotated
+        self._labels: dict[int, int] = {}
+        self.use_classes(None)
+
+    def use_classes(self, dataset_meta: dict | None) -> None:
+        """Numbers the labels as a data set does; a ValueError if it has other classes."""
+        labels = self.annotations.labels(dataset_meta)
+        if labels == self._labels:
+            return
+        self._labels = labels
+        categories = sorted(self.annotations.categories, key=lambda c: labels[c['id']])
+        self.classes = [category['name'] for category in categories]
+        self.is_thing = np.array([bool(category['isthing']) for category in categories])
+        self._segments = {
+            image_id: _parse(annotation['segments_info'], labels)
+            for image_id, annotation in self.annotations.annotations.items()
+        }
+
+    def load(self, img_id: int) -> tuple[np.ndarray, TrueSegments]:
+        """An annotated image's map of segment ids (H, W) int32, read from the PNG, and its segments.
+
+        Raises:
+            FileNotFoundError: The PNG is missing.
+            ValueError: It is not readable, or of another size than the image.
+        """
+        image = self.annotations.images[img_id]
+        size = image['height'], image['width']
+        path, name = self._png(img_id), name_image(img_id, image)
+        return read_segment_ids(path, size, name, self.backend_args), self._segments[img_id]
+
+    def complete(
+        self, img_id: int, true_map: np.ndarray, truth: TrueSegments, pixels: np.ndarray
+    ) -> TrueSegments:
+        """Compares an image's segments with the PNG, and adds the areas that the file lacks.
+
+        Like panopticapi, it leaves the areas that the file has; where the PNG has others, this is
+        said once.
+
+        Args:
+            img_id (int): Of the image.
+            true_map (np.ndarray): (H, W), see :meth:`load`.
+            truth (TrueSegments): G segments, see :meth:`load`.
+            pixels (np.ndarray): (G,), how many each has in the PNG.
+
+        Raises:
+            ValueError: The PNG cannot be that of the annotation.
+        """
+        annotations, listed = self.annotations, slice(1, -1)
+        is_missing = pixels[listed] == 0
+        if is_missing.any() or pixels[-1] > 0:
+            ids = np.unique(true_map)
+            check_png_ids(
+                f'{self._png(img_id)}: {name_image(img_id, annotations.images[img_id])}',
+                len(is_missing),
+                truth.ids[listed][is_missing].tolist(),
+                np.setdiff1d(ids, truth.ids).tolist(),
+                annotations.notices,
+            )
+        is_lacking = np.isnan(truth.areas)
+        is_other = (truth.areas != pixels)[listed] & ~is_lacking[listed] & ~is_missing
+        if is_other.any():
+            row = is_other.nonzero()[0][0] + 1
+            annotations.notices.say(
+                'other area',
+                f'{annotations.where(img_id, truth.ids[row])}: its area is {truth.areas[row]:g}, but '
+                f"{pixels[row]:g} pixels in the PNG; PQ counts with the file's, as panopticapi does; "
+                "other segments' may differ as well",
+            )
+        if is_lacking.any():
+            truth = truth._replace(areas=np.where(is_lacking, pixels, truth.areas))
+        return truth
+
+    def _png(self, img_id: int) -> str:
+        return osp.join(self.seg_prefix, self.annotations.annotations[img_id]['file_name'])
+
+
+def _parse(segments_info: list[dict], labels: dict[int, int]) -> TrueSegments:
+    """The segments; an area that the file lacks is nan."""
+    segments = sorted(segments_info, key=lambda segment: segment['id'])
+    row_of = {segment['id']: row for row, segment in enumerate(segments, 1)}
+    crowds = [segment for segment in segments_info if segment['iscrowd']]
+    areas = [np.nan if s['area'] is None else s['area'] for s in segments]
+    return TrueSegments(
+        ids=np.array([VOID, *row_of, UNLISTED]),
+        labels=np.array([NO_LABEL, *(labels[s['category_id']] for s in segments), NO_LABEL]),
+        areas=np.array([0, *areas, 0], dtype=np.float64),
+        is_countable=np.array([False, *(not s['iscrowd'] for s in segments), False]),
+        crowds={labels[s['category_id']]: row_of[s['id']] for s in crowds},
+    )

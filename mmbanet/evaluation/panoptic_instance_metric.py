@@ -77,7 +77,8 @@ class PanopticInstanceMetric(BaseMetric):
         Raises:
             KeyError: The image is not in the annotation file, or there is no ``pred_instances``.
             FileNotFoundError: The PNG of the image is missing.
-            ValueError: The PNG is not that of the annotation, the masks have another size than the annotation, or a label is no thing.
+            ValueError: The PNG is not that of the annotation, the masks have another size than the
+                annotation, or a label is no thing.
         """
         labels = self.annotations.labels
         for sample in data_samples:

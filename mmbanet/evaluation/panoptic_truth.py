@@ -56,7 +56,7 @@ class PanopticTruth:
         }
 
     def load(self, img_id: int) -> tuple[np.ndarray, TrueSegments]:
-        """An annotated image's map of segment ids (H, W) int32, read from the PNG, and its segments.
+        """An annotated image's map of segment ids (H, W) int32, from the PNG, and its segments.
 
         Raises:
             FileNotFoundError: The PNG is missing.
@@ -101,8 +101,8 @@ class PanopticTruth:
             row = is_other.nonzero()[0][0] + 1
             annotations.notices.say(
                 'other area',
-                f'{annotations.where(img_id, truth.ids[row])}: its area is {truth.areas[row]:g}, but '
-                f"{pixels[row]:g} pixels in the PNG; PQ counts with the file's, as panopticapi does; "
+                f'{annotations.where(img_id, truth.ids[row])}: its area is {truth.areas[row]:g}, '
+                f"{pixels[row]:g} pixels in the PNG; PQ takes the file's, as panopticapi does; "
                 "other segments' may differ as well",
             )
         if is_lacking.any():

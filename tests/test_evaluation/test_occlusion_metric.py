@@ -291,5 +291,5 @@ def test_bad_input_is_refused(tmp_path):
     content = json.loads((tmp_path / 'panoptic.json').read_text())
     del content['annotations'][0]['depth_order']
     (tmp_path / 'panoptic.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='image 1 .*no depth_order and amodal_rle'):
+    with pytest.raises(ValueError, match=r'image 1 .*no depth_order and amodal_rle'):
         evaluate(path, sample)

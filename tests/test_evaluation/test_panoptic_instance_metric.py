@@ -188,7 +188,7 @@ def test_bad_input_is_refused(random_set, tmp_path):
         small = dict(predicted, masks=predicted['masks'][:, :-1])
         with pytest.raises(ValueError, match=r'masks must have the size .*40, 50.*got .*39, 50'):
             evaluate([dict(sample, pred_instances=small)], **options)
-    with pytest.raises(ValueError, match='"segments_info" must be a list, .*different files'):
+    with pytest.raises(ValueError, match=r'"segments_info" must be a list, .*different files'):
         evaluate([sample], **dict(paths, ann_file=instances))
     with pytest.raises(ValueError, match='panoptic annotations need seg_prefix, too'):
         evaluate([sample], ann_file=paths['ann_file'])

@@ -106,7 +106,7 @@ def test_backend_args(tmp_path):
     for backend_args in (None, dict(backend='local')):
         assert evaluate(paths, samples_of(encoded), backend_args=backend_args) == expected
     with pytest.raises(
-        ValueError, match='s3://nowhere/a.json: .* cannot be read with backend_args'
+        ValueError, match=r's3://nowhere/a.json: .* cannot be read with backend_args'
     ):
         build(dict(paths, ann_file='s3://nowhere/a.json'))
 
@@ -173,7 +173,7 @@ def test_bad_input_is_refused(tmp_path):
     wrong = write_truth(
         tmp_path / 'wrong', {1: (ids, [dict(id=3, category_id=1, area=1, iscrowd=0)])}
     )
-    with pytest.raises(ValueError, match='image 1 .*, segment 3: category_id 1 is not in'):
+    with pytest.raises(ValueError, match=r'image 1 .*, segment 3: category_id 1 is not in'):
         build(wrong)
     png = tmp_path / 'png' / f'{image_id}.png'
     png.write_text('no picture')

@@ -168,7 +168,8 @@ def check_image_header(
             return  # as large as the JSON file says it is; Pillow does not tell
         raise ValueError(f'{where}: {said}, but: {error}') from None
     except (OSError, SyntaxError, ValueError) as error:
-        if cv2.haveImageReader(path):  # formats that Pillow does not know
+        is_known = osp.splitext(path)[1].lower() in Image.registered_extensions()
+        if not is_known and cv2.haveImageReader(path):
             return
         raise ValueError(
             f'{where}: not readable as an image ({error}); it is empty, cut off or damaged, get it '

@@ -5,6 +5,8 @@ import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
 
+from mmbanet.datasets import annotation_files
+
 METAINFO = dict(
     classes=('cat', 'dog', 'sky', 'sea'),
     thing_classes=('cat', 'dog'),
@@ -99,4 +101,93 @@ def test_categories_must_be_the_classes(tmp_path):
 def test_isthing_disagrees_with_metainfo(tmp_path):
     write_dataset(tmp_path, [CATEGORIES[0], {**CATEGORIES[1], 'isthing': 0}, *CATEGORIES[2:]])
     with pytest.raises(ValueError, match=r'ann\.json: category "dog" is stuff by its isthing, but'):
+        build(tmp_path)
+
+
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadPanopticAnnotations'),  # mmdet's, which the data set replaces
+    dict(type='PackDetInputs'),
+]
+
+
+def edit(root, change):
+    content = json.loads((root / 'ann.json').read_text())
+    change(content)
+    (root / 'ann.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('names', [('b.jpeg', 'b.png'), ('B.JPG', 'x.png'), ('a.jpg.b.jpg', 'c')])
+def test_the_png_is_the_one_that_the_annotation_names(tmp_path, names):
+    write_dataset(tmp_path, CATEGORIES)
+    for folder, old, new in zip(('img', 'seg'), ('a.jpg', 'a.png'), names):
+        (tmp_path / folder / old).rename(tmp_path / folder / new)
+
+    def rename(content):
+        content['images'][0]['file_name'], content['annotations'][0]['file_name'] = names
+
+    edit(tmp_path, rename)
+    sample = build(tmp_path, pipeline=PIPELINE)[0]['data_samples']
+    assert sample.gt_instances.masks.masks.sum() == 16
+    assert sample.gt_sem_seg.sem_seg.unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_a_photo_that_exif_turns(tmp_path, orientation, monkeypatch):
+    """Known from the size for a quarter turn; half a turn leaves the size, so it is said."""
+    write_dataset(tmp_path, CATEGORIES)
+    edit(tmp_path, lambda content: content['images'][0].update(height=6))
+    pixels = np.array(Image.open(tmp_path / 'seg' / 'a.png'))[1:7]
+    Image.fromarray(pixels).save(tmp_path / 'seg' / 'a.png')
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / 'img' / 'a.jpg', exif=exif)
+    said = []
+    monkeypatch.setattr(annotation_files, 'print_log', lambda message, **_: said.append(message))
+    dataset = build(tmp_path, pipeline=PIPELINE)
+    if orientation == 6:
+        with pytest.raises(ValueError, match=r'a\.jpg: .* 8x6 pixels, turned by .* says 6x8'):
+            dataset[0]
+    else:
+        assert dataset[0]['inputs'].shape[1:] == (6, 8)
+        assert any('a.jpg' in message and 'EXIF' in message for message in said)
+    stored = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+    item = build(tmp_path, pipeline=[stored, *PIPELINE[1:]])[0]
+    assert item['inputs'].shape[1:] == item['data_samples'].gt_sem_seg.sem_seg.shape[1:] == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ('filter_cfg', 'message'),
+    [
+        (dict(filter_empty_gt=True), r'none of its 1 images: .* 1 of the others have no thing'),
+        (dict(min_size=9), r'none of its 1 images: 1 have a side of under 9 pixels'),
+    ],
+)
+def test_a_filter_that_leaves_nothing(tmp_path, filter_cfg, message):
+    write_dataset(tmp_path, CATEGORIES)
+    if 'filter_empty_gt' in filter_cfg:
+        edit(tmp_path, lambda content: content['annotations'][0]['segments_info'].pop())
+    with pytest.raises(ValueError, match=rf'ann\.json: .* {message}'):
+        build(tmp_path, filter_cfg=filter_cfg)
+    assert len(build(tmp_path, filter_cfg=filter_cfg, test_mode=True)) == 1
+
+
+def test_no_class_of_things(tmp_path):
+    stuff = ('sky', 'sea')
+    write_dataset(tmp_path, CATEGORIES[2:])
+    with pytest.raises(ValueError, match='needs at least one thing class'):
+        build(tmp_path, metainfo=dict(classes=stuff, thing_classes=(), stuff_classes=stuff))
+
+
+def test_images_without_annotation(tmp_path):
+    write_dataset(tmp_path, CATEGORIES)
+    other = dict(id=2, file_name='gone.jpg', height=8, width=8)
+    edit(tmp_path, lambda content: content['images'].append(other))
+    for test_mode in (False, True):
+        dataset = build(tmp_path, test_mode=test_mode)
+        assert [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))] == [1]
+    # COCO's files of test images have no annotations at all.
+    edit(tmp_path, lambda content: content.pop('annotations'))
+    assert len(build(tmp_path, test_mode=True)) == 2
+    with pytest.raises(ValueError, match=r'ann\.json: .*"annotations" must be a list'):
         build(tmp_path)

@@ -293,3 +293,39 @@ def test_bad_input_is_refused(tmp_path):
     (tmp_path / 'panoptic.json').write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r'image 1 .*no depth_order and amodal_rle'):
         evaluate(path, sample)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda a: a.update(depth_order=[100, 101, 7]), 'depth_order must hold the ids'),
+        (lambda a: a.update(depth_order=[100, 101]), 'depth_order must hold the ids'),
+        (lambda a: a.update(depth_order='front'), 'depth_order must hold the ids'),
+        (lambda a: a['segments_info'][2].update(amodal_rle='rle'), 'segment 100: amodal_rle'),
+        (lambda a: a['segments_info'][2]['amodal_rle'].update(counts='garbage'), 'segment 100'),
+        (lambda a: a['segments_info'][2]['amodal_rle'].update(size=[9, 9]), 'segment 100'),
+        (lambda a: a['segments_info'][2].update(id='100'), '"id" must be an integer'),
+    ],
+)
+def test_malformed_depth_is_refused_with_the_files_name(tmp_path, change, message):
+    path = write_truth(tmp_path, [TIE, PERSON])
+    sample = prediction(tmp_path, [TIE, PERSON], [(0, 1)])
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    change(content['annotations'][0])
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf'panoptic\.json: image 1 .*{message}'):
+        evaluate(path, sample)
+
+
+def test_results_that_mmdet_has_saved(tmp_path):
+    things = [TIE, TWIN, PERSON]
+    path = write_truth(tmp_path, things)
+    sample = prediction(tmp_path, things, [(0, 2), (2, 1)])
+    saved = dict(sample, pred_instances=dict(sample['pred_instances']))
+    masks = np.asfortranarray(sample['pred_instances']['masks'].numpy().transpose(1, 2, 0))
+    saved['pred_instances']['masks'] = coco_mask.encode(masks.astype(np.uint8))
+    panoptic = sample['pred_panoptic_seg']
+    saved['pred_panoptic_seg'] = dict(panoptic, occlusion=tuple(panoptic['occlusion']))
+    scores = evaluate(path, saved)
+    assert scores == pytest.approx(evaluate(path, sample), nan_ok=True)
+    assert scores['pairs'] > 0

@@ -180,5 +180,5 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'/.*png: image .*: not readable as a PNG'):
         evaluate(paths, [good])
     png.unlink()
-    with pytest.raises(FileNotFoundError, match=r'PNG of image 100 .* not found: /.*\.png'):
+    with pytest.raises(FileNotFoundError, match=r'PNG of image .* not found: /.*.png'):
         evaluate(paths, [good])

@@ -192,10 +192,10 @@ def _checked_layout(
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f'semantic_layout must be None or one of {LAYOUTS}, got {layout!r}')
     channels = {
-        'all': num_things_classes + num_stuff_classes,
         'stuff_and_things': num_stuff_classes + 1,
+        'all': num_things_classes + num_stuff_classes,
     }
-    accepted = {name: channels[name] for name in LAYOUTS if layout in (None, name)}
+    accepted = {name: n for name, n in channels.items() if layout in (None, name)}
     found = [name for name, count in accepted.items() if count == num_channels]
     if not found:
         wanted = ' or '.join(f'{count} ({name})' for name, count in accepted.items())

@@ -185,7 +185,7 @@ def test_labels_pass_as_they_are():
 @pytest.mark.parametrize(
     ('channels', 'layout', 'message'),
     [
-        (3, None, r'5 \(all\) or 4 \(stuff_and_things\) channels for 2 thing and 3 .*got 3'),
+        (3, None, r'4 \(stuff_and_things\) or 5 \(all\) channels for 2 thing and 3 .*got 3'),
         (4, 'all', r'5 \(all\) channels .*got 4'),
         (5, 'stuff_and_things', r'4 \(stuff_and_things\) channels .*got 5'),
         (5, 'auto', "semantic_layout must be None or one of .*got 'auto'"),

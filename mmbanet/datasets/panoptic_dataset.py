@@ -183,23 +183,21 @@ class PanopticDataset(CocoPanopticDataset):
         """The images that ``filter_cfg`` leaves; all of them in ``test_mode``.
 
         Raises:
-            ValueError: None is left.
+            ValueError: None is left, or none of those left has a thing.
         """
         if self.test_mode or self.filter_cfg is None:
             return self.data_list
         min_size = self.filter_cfg.get('min_size', 0)
         large = [i for i in self.data_list if min(i['width'], i['height']) >= min_size]
-        kept = large
-        if self.filter_cfg.get('filter_empty_gt', False):
-            kept = [i for i in large if any(not j['ignore_flag'] for j in i['instances'])]
+        kept = [i for i in large if any(not j['ignore_flag'] for j in i['instances'])]
         if not kept:
             raise ValueError(
-                f'{self.ann_file}: filter_cfg leaves none of its {len(self.data_list)} images: '
-                f'{len(self.data_list) - len(large)} have a side of under {min_size} pixels '
-                f'(min_size), {len(large) - len(kept)} of the others have no thing but crowds '
-                '(filter_empty_gt). Change filter_cfg, or the isthing of the categories'
+                f'{self.ann_file}: none of its {len(self.data_list)} images is left to train '
+                f'instances with: {len(self.data_list) - len(large)} have a side of under '
+                f'{min_size} pixels (min_size of filter_cfg), {len(large)} of the others have no '
+                'thing but crowds. Change filter_cfg, or the isthing of the categories'
             )
-        return kept
+        return kept if self.filter_cfg.get('filter_empty_gt', False) else large
 
     def prepare_data(self, idx: int) -> Any:
         """An image, through the pipeline, after a look at its header."""

@@ -165,7 +165,7 @@ def test_an_image_without_instances(root):
     data['annotations'] = data['annotations'][2:]
     write(root, instances=data)
     assert len(build(root)) == 2
-    with pytest.raises(ValueError, match='filter_cfg leaves none of its 2 images'):
+    with pytest.raises(ValueError, match='none of its 2 images is left'):
         build(root, filter_cfg=dict(filter_empty_gt=True))
 
 

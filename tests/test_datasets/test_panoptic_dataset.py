@@ -159,15 +159,16 @@ def test_a_photo_that_exif_turns(tmp_path, orientation, monkeypatch):
 @pytest.mark.parametrize(
     ('filter_cfg', 'message'),
     [
-        (dict(filter_empty_gt=True), r'none of its 1 images: .* 1 of the others have no thing'),
-        (dict(min_size=9), r'none of its 1 images: 1 have a side of under 9 pixels'),
+        (dict(filter_empty_gt=False), r'none of its 1 images .* 1 of the others have no thing'),
+        (dict(filter_empty_gt=True), r'none of its 1 images .* 1 of the others have no thing'),
+        (dict(min_size=9), r'none of its 1 images .* 1 have a side of under 9 pixels'),
     ],
 )
 def test_a_filter_that_leaves_nothing(tmp_path, filter_cfg, message):
     write_dataset(tmp_path, CATEGORIES)
     if 'filter_empty_gt' in filter_cfg:
         edit(tmp_path, lambda content: content['annotations'][0]['segments_info'].pop())
-    with pytest.raises(ValueError, match=rf'ann\.json: .* {message}'):
+    with pytest.raises(ValueError, match=rf'ann\.json: {message}'):
         build(tmp_path, filter_cfg=filter_cfg)
     assert len(build(tmp_path, filter_cfg=filter_cfg, test_mode=True)) == 1
 

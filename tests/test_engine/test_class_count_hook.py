@@ -19,14 +19,18 @@ def test_matching_counts_pass(small_cfg):
     ],
 )
 def test_any_head_that_disagrees_is_named(small_cfg, override, message):
-    small_cfg.merge_from_dict({f'model.{override}': 6})
+    model = MODELS.build(small_cfg.model)
+    # Some of these the detector refuses itself when it is built; other detectors do not.
+    part, attribute = override.rsplit('.', 1)
+    setattr(model.get_submodule(part), attribute, 6)
     with pytest.raises(ValueError, match=message):
-        check_class_counts(MODELS.build(small_cfg.model), 8, 5)
+        check_class_counts(model, 8, 5)
 
 
 @pytest.mark.parametrize('part', ['roi_head.bbox_head', 'i2s_head'])
 def test_heads_within_an_oracle_model_are_checked(small_cfg, part):
-    small_cfg.merge_from_dict({f'model.{part}.num_classes': 6})
-    model = dict(type='mmbanet.OracleModel', model=small_cfg.model, oracles=['boxes'])
+    cfg = dict(type='mmbanet.OracleModel', model=small_cfg.model, oracles=['boxes'])
+    model = MODELS.build(cfg)
+    model.model.get_submodule(part).num_classes = 6
     with pytest.raises(ValueError, match=rf'model\.model\.{part}: num_classes = 6'):
-        check_class_counts(MODELS.build(model), 8, 5)
+        check_class_counts(model, 8, 5)

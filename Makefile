@@ -59,7 +59,7 @@ MAX_JOBS ?= $(shell awk -v cores=$$(nproc) '/MemTotal/ { jobs = int($$2 / 2^21);
 export MAX_JOBS
 # Without a GPU: PyTorch's CPU builds, since PyPI's bring gigabytes of CUDA libraries.
 TORCH_INDEX = $(shell command -v nvidia-smi >/dev/null || $(BIN)/python -m pip config list | \
-	grep -qE 'index-url|find-links|no-index' || echo --extra-index-url https://download.pytorch.org/whl/cpu)
+	grep -E 'index-url|find-links|no-index' >/dev/null || echo --extra-index-url https://download.pytorch.org/whl/cpu)
 # An interrupted pip leaves packages that it then takes for installed; INSTALLER is the last file of one.
 FORGET_TORN = for package in $(SITE)/*.dist-info; do [ -e $$package/INSTALLER ] || rm -rf $$package; done; \
 	rm -rf $(VENV)/tmp; mkdir -p $(VENV)/tmp

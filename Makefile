@@ -7,10 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# A file's tests stay in one process, since they share what they build; conftest.py sorts the files.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(MAX_JOBS) --dist loadfile --no-loadscope-reorder
 CXX_SOURCES = $(shell find ops tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz lint clean distclean FORCE
+.PHONY: help setup demo test quick fuzz lint clean distclean FORCE
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,8 +22,11 @@ setup: $(VENV)/done/mmbanet ## make .venv: torch, mmcv from source, mmdet, mmban
 demo: setup ## generate data, train, evaluate both fusion heads, print the table, draw pictures
 	$(BIN)/python tools/demo.py $(ARGS)
 
-test: setup ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the test suite, a process a core
+	$(PYTEST) $(ARGS)
+
+quick: setup ## run the tests but for the slow ones; ARGS=tests/test_ops for those of one package
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 fuzz: setup ## call the operators with 100,000 random sets of RoIs under sanitizers
 	$(BIN)/python tools/dev/fuzz.py $(ARGS)

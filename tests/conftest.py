@@ -1,6 +1,10 @@
 """Paths and small inputs that several tests share."""
 
 import os
+
+if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch is imported
+    os.environ['OMP_NUM_THREADS'] = '1'
+
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,12 @@ DEVICES = [
 ]
 # One real COCO val2017 image with its panoptic annotation, in the official layout.
 COCO_SAMPLE = Path(os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample'))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files with slow tests first, so that no process waits for one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_SOURCES = ('.git', '.venv', 'build', 'dist', '*.egg-info', 'data', 'work_dirs', '.*_cache')
 BUILT = ('__pycache__', '*.so', '.mim', '.hypothesis')
 
-# The set-up's modules import each other by their plain names, as a script's neighbours do.
+# tools/dev is no package: its scripts are imported by their plain names.
 sys.path.append(str(ROOT / 'tools' / 'dev'))
 
 

@@ -6,7 +6,6 @@ import sys
 
 import fuzz
 import pytest
-from console import SetupError
 
 from .conftest import ROOT
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.slow
 def _sanitizers():
     try:
         fuzz.check_sanitizers()
-    except SetupError as error:
+    except fuzz.SetupError as error:
         pytest.skip(str(error))
 
 

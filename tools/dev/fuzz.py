@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-
-from console import SetupError, format_seconds
-from machine import compile_jobs, find_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'build' / 'fuzz'
@@ -47,8 +45,27 @@ SETS_AT_A_TIME = 2000
 SECONDS_BETWEEN_LINES = 15.0
 
 
+class SetupError(Exception):
+    """There is no compiler with sanitizers; the message says what to do."""
+
+
 class FuzzError(Exception):
     """The program ended with a report or a wrong result; the message is what it wrote."""
+
+
+def find_compiler() -> list[str]:
+    """Returns the C++ compiler's command: ``$CXX``, else the first usual name on the path."""
+    if os.environ.get('CXX'):
+        return shlex.split(os.environ['CXX'])
+    for name in ('c++', 'g++', 'clang++'):
+        if shutil.which(name):
+            return [name]
+    raise SetupError('no C++ compiler found (c++, g++ or clang++): install one or name it with CXX')
+
+
+def jobs() -> int:
+    """Returns how many processes to run at once: what `make` says, else a process a core."""
+    return int(os.environ.get('MAX_JOBS') or len(os.sched_getaffinity(0)))
 
 
 def check_sanitizers() -> None:
@@ -73,7 +90,7 @@ def build() -> Path:
 
     check_sanitizers()
     os.environ['CXX'] = shlex.join(find_compiler())
-    os.environ.setdefault('MAX_JOBS', str(compile_jobs()))
+    os.environ['MAX_JOBS'] = str(jobs())
     # ninja lies beside the Python that runs this.
     os.environ['PATH'] = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     mmcv = Path(importlib.util.find_spec('mmcv').origin).parent
@@ -140,7 +157,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--sets', type=int, default=100_000, help='number of sets (100,000)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the first set (0)')
-    parser.add_argument('--jobs', type=int, default=compile_jobs(), help='processes (all cores)')
+    parser.add_argument('--jobs', type=int, default=jobs(), help='processes (all cores)')
     parser.add_argument('--defect', help='show that a defect is found: see fuzz_operators.cpp')
     return parser.parse_args()
 
@@ -162,7 +179,7 @@ def main() -> int:
         f'fuzz: {counts["sets"]:,} sets, 0 reports ({counts["bad_index"]:,} with a bad index, '
         f'{counts["not_finite"]:,} with NaN or infinite features, '
         f'{counts["channels_last"]:,} channels-last; '
-        f'{format_seconds(time.monotonic() - start)})'
+        f'{time.monotonic() - start:.0f} s)'
     )
     return 0
 

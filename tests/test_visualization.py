@@ -1,10 +1,21 @@
+from itertools import combinations
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 
 from mmbanet.models.fusion import explain_occlusion
-from mmbanet.visualization import colorize, describe_pair, draw_grid, draw_occlusion_graph
+from mmbanet.visualization import (
+    class_palette,
+    colorize,
+    describe_pair,
+    draw_grid,
+    draw_occlusion_graph,
+    write_picture,
+)
 
 PALETTE = [(200, 50, 50), (50, 200, 50), (50, 50, 200)]
 
@@ -132,3 +143,35 @@ def test_graph_of_nothing_is_drawn():
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     _, graph = explain_occlusion(masks, torch.zeros(0), torch.zeros(3, 8, 8))
     assert draw_occlusion_graph(image, masks.numpy(), graph, [], []).shape[1] == 1400
+
+
+def test_a_palette_is_made_where_there_is_none():
+    classes = [str(i) for i in range(133)]
+    given = [(i, 0, 255 - i) for i in range(133)]
+    assert class_palette(dict(classes=classes, palette=given)) == given
+    for metainfo in ({}, dict(palette=None), dict(palette=given[:5]), dict(palette='random')):
+        made = class_palette(dict(metainfo, classes=classes))
+        assert made == class_palette(dict(classes=classes))  # the same every time
+        assert len(made) == 133
+        assert all(0 <= channel <= 255 for color in made for channel in color)
+        # Of neighbours by name, and of as many classes as a picture shows, any two are far apart.
+        for i, j in combinations(range(16), 2):
+            assert max(abs(a - b) for a, b in zip(made[i], made[j])) > 20
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    write_picture(tmp_path / 'a.png', picture)
+    assert (cv2.imread(str(tmp_path / 'a.png'))[..., ::-1] == picture).all()
+
+    def disk_full(path, data):
+        with path.open('wb') as file:
+            file.write(data[:10])
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_bytes', disk_full)
+    for name in ('a.png', 'b.png'):
+        with pytest.raises(OSError, match='No space left'):
+            write_picture(tmp_path / name, picture[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+    assert cv2.imread(str(tmp_path / 'a.png')).shape == (5, 7, 3)

@@ -4,6 +4,12 @@
 again. The pictures show the validation images on which the two ways differ most.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'the same command goes on where it stopped')
+
+import json
 import time
 import warnings
 from pathlib import Path
@@ -16,10 +22,11 @@ from mmengine.runner import Runner
 
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.engine.fingerprints import differences, training_fingerprint
 from mmbanet.engine.launch import argument_parser, load_config
-from mmbanet.visualization import colorize, draw_grid
+from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
-ROOT = Path(__file__).parents[1]
+CONFIG = Path(__file__).parents[1] / 'configs' / 'banet' / 'banet_r18_fpn_scenes.py'
 # Order rules of the fusion head by name; both read the same checkpoint.
 RULES = {'heuristic': None, 'occlusion-aware': dict(type='mmbanet.MeanColor')}
 SUBSETS = ('', '_th', '_st')  # all classes, things, stuff, as the metric names them
@@ -63,11 +70,8 @@ class Progress(Hook):
 
 def main() -> None:
     """Runs the steps; each says what it does and how long it took."""
-    parser = argument_parser(__doc__, str(ROOT / 'configs' / 'banet' / 'banet_r18_fpn_scenes.py'))
-    parser.set_defaults(
-        work_dir=str(ROOT / 'work_dirs' / 'demo'),
-        data_root=str(ROOT / 'data' / 'scenes'),
-    )
+    parser = argument_parser(__doc__, str(CONFIG))
+    parser.set_defaults(work_dir='work_dirs/demo', data_root='data/scenes')
     parser.add_argument(
         '--images', type=int, nargs=2, default=(1000, 200), metavar=('TRAIN', 'VAL')
     )
@@ -114,9 +118,24 @@ def train(cfg: Config) -> str:
 
     Returns:
         The final checkpoint's path.
+
+    Raises:
+        ValueError: The work folder holds a training with another config, or on other data.
     """
     cfg = cfg.copy()
-    final = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
+    fingerprint = training_fingerprint(cfg)
+    record = Path(cfg.work_dir) / 'fingerprint.json'
+    if record.exists() or any(record.parent.glob('iter_*.pth')):
+        found = json.loads(record.read_text()) if record.exists() else {}
+        changed = differences(found, fingerprint)
+        if changed:
+            raise ValueError(
+                f'{cfg.work_dir} holds a training of something else (changed: '
+                f'{", ".join(changed)}): delete it, or choose another --work-dir'
+            )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(fingerprint))
+    final = record.with_name(f'iter_{cfg.train_cfg.max_iters}.pth')
     if not final.exists():
         cfg.resume = True
         # The runner would validate at the end, which the demo does by itself, for both rules.
@@ -162,7 +181,7 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
     heuristic, aware = (maps[name] for name in RULES)
     ranked = sorted(infos, key=lambda path: (heuristic[path] != aware[path]).mean(), reverse=True)
 
-    palette = dataset.metainfo['palette']
+    palette = class_palette(dataset.metainfo)
     rows = []
     for path in ranked[: ROWS_PER_PICTURE * PICTURES]:
         image = cv2.imread(path)[:, :, ::-1]
@@ -173,9 +192,5 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
     for i in range(0, len(rows), ROWS_PER_PICTURE):
         paths.append(folder / f'panoptic_{i // ROWS_PER_PICTURE + 1}.png')
         grid = draw_grid(rows[i : i + ROWS_PER_PICTURE], titles)
-        cv2.imwrite(str(paths[-1]), grid[:, :, ::-1])
+        write_picture(paths[-1], grid)
     return paths
-
-
-if __name__ == '__main__':
-    main()

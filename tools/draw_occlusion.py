@@ -3,8 +3,14 @@
     python tools/draw_occlusion.py CONFIG CHECKPOINT IMAGE [IMAGE ...] [--out DIR]
 
 Runs a model with ``mmbanet.OcclusionAwareFusionHead`` on image files, or on all images of a folder.
-Writes NAME_occlusion.png for each and prints its objects and their overlapping pairs.
+Writes NAME_occlusion.png for each (NAME.jpg_occlusion.png, and so on, where images of one NAME
+would be drawn alike) and prints its objects and their overlapping pairs.
 """
+
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'what is drawn stays, the same command draws all again')
 
 import argparse
 import os.path as osp
@@ -24,7 +30,14 @@ from torch import nn
 
 from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, load_whole
 from mmbanet.models.fusion import OcclusionAwareFusionHead
-from mmbanet.visualization import colorize, describe_object, describe_pair, draw_occlusion_graph
+from mmbanet.visualization import (
+    class_palette,
+    colorize,
+    describe_object,
+    describe_pair,
+    draw_occlusion_graph,
+    write_picture,
+)
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -50,7 +63,7 @@ def main() -> None:
         if image is None:
             raise ValueError(f'not an image: {path.resolve()}')
         sample = predict(model, pipeline, path)
-        cv2.imwrite(str(picture), draw(image[..., ::-1], sample, metainfo)[..., ::-1])
+        write_picture(picture, draw(image[..., ::-1], sample, metainfo))
         print(f'\n{path} -> {picture}\n{describe(sample, metainfo["classes"])}', flush=True)
 
 
@@ -78,9 +91,8 @@ def picture_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no image in a folder.
-        ValueError: Two images would give the same picture.
     """
-    files = []
+    files = {}
     for path in images:
         found = [path]
         if path.is_dir():
@@ -88,14 +100,17 @@ def picture_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
         if not found or not found[0].is_file():
             what = 'no images in' if path.is_dir() else 'image not found:'
             raise FileNotFoundError(f'{what} {path.resolve()}')
-        files += found
-    pictures = {file: folder / f'{file.stem}_occlusion.png' for file in files}
-    image_of = {}
-    for file, picture in pictures.items():
-        other = image_of.setdefault(picture, file)
-        if other != file:
-            raise ValueError(f'{other} and {file} would both be drawn as {picture}: call twice')
-    return pictures
+        files |= {file.resolve(): file for file in found}
+    # The shortest names that tell all images apart.
+    base = osp.commonpath([path.parent for path in files])
+    namings = (
+        [path.stem for path in files],
+        [path.name for path in files],
+        ['_'.join(path.relative_to(base).parts) for path in files],
+        [f'{number}_{path.name}' for number, path in enumerate(files, start=1)],
+    )
+    names = next(names for names in namings if len(set(names)) == len(names))
+    return {file: folder / f'{name}_occlusion.png' for file, name in zip(files.values(), names)}
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
@@ -137,7 +152,7 @@ def draw(image: np.ndarray, sample: DetDataSample, metainfo: dict) -> np.ndarray
     panoptic = sample.pred_panoptic_seg
     result = None
     if 'sem_seg' in panoptic:
-        result = colorize(panoptic.sem_seg[0].numpy(), metainfo['palette'])
+        result = colorize(panoptic.sem_seg[0].numpy(), class_palette(metainfo))
     objects = sample.pred_instances[panoptic.detections]
     return draw_occlusion_graph(
         image,
@@ -159,7 +174,3 @@ def describe(sample: DetDataSample, classes: list[str]) -> str:
     lines.append(f'{len(graph.pairs)} overlapping pairs, front > behind')
     lines += ['  ' + describe_pair(graph, place) for place in range(len(graph.pairs))]
     return '\n'.join(lines)
-
-
-if __name__ == '__main__':
-    main()

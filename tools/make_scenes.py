@@ -3,6 +3,11 @@
 Drawn ones, or composed of the photographs of a COCO panoptic data set (``--photographs ROOT``).
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was kept, the same command starts again')
+
 import argparse
 from concurrent.futures import BrokenExecutor
 
@@ -36,12 +41,6 @@ def main() -> None:
         parser.error(f'--{min(only_photos).replace("_", "-")} needs --photographs')
     try:
         root = make(args.pop('out'), **args)
-    except (ValueError, OSError, BrokenExecutor) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
-    except KeyboardInterrupt:
-        parser.exit(130, f'\n{parser.prog}: interrupted, nothing was kept\n')
+    except BrokenExecutor as error:
+        raise OSError(f'a worker was ended from outside: {error}') from error
     print(f'scenes are in {root}')
-
-
-if __name__ == '__main__':
-    main()

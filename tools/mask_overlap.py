@@ -5,6 +5,11 @@ whose masks never overlap. What does not overlap in training gives occlusion han
 decide.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'the same command starts again')
+
 import argparse
 
 from mmbanet.datasets.mask_overlap import measure_overlap
@@ -18,14 +23,5 @@ def main() -> None:
     parser.add_argument('ann_file', help='instances JSON; with --seg-prefix: panoptic JSON')
     parser.add_argument('--seg-prefix', help='folder of the PNGs of panoptic annotations')
     args = parser.parse_args()
-    try:
-        counts = measure_overlap(args.ann_file, args.seg_prefix)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
-    except KeyboardInterrupt:
-        parser.exit(130, f'\n{parser.prog}: interrupted\n')
+    counts = measure_overlap(args.ann_file, args.seg_prefix)
     print(f'{args.ann_file}: {counts.table()}')
-
-
-if __name__ == '__main__':
-    main()

@@ -10,11 +10,16 @@ CPU can train (``--data scenes``): small numbers of their own, not to be compare
 Tables 1, 2, 3, 4, 6 and figure 6 are trained; table 5 and figure 7 are benchmarks of operators.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'the same command goes on with what is in the work folder')
+
 import argparse
+import importlib
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -23,41 +28,45 @@ from pathlib import Path
 import torch
 from paper import report
 from paper.figure import draw_results
-from paper.runs import CONFIGS, TOOLS, RunFailed, Trained
+from paper.runs import TOOLS, RunFailed, Trained, interrupt_tools
 from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.scenes import generate_scenes
-from mmbanet.engine.launch import argument_parser, load_config
 
+SCENES = (1000, 200)  # what the published tables were made with
 OPERATORS = {
-    'table 5': ['benchmarks/roi_inlay.py'],
-    'figure 7': ['benchmarks/patch_recovery.py'],
+    'table 5': 'roi_inlay',
+    'figure 7': 'patch_recovery',
 }
 
 
 def main() -> None:
     """Parses the arguments, runs what is missing, prints the table."""
     args = parse_arguments()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
     asked = f'table {args.table}' if args.table else f'figure {args.figure}'
     if asked in OPERATORS:
-        command = [sys.executable, str(TOOLS / OPERATORS[asked][0]), '--out', str(args.work_dir)]
-        args.work_dir.mkdir(parents=True, exist_ok=True)
-        raise SystemExit(subprocess.run(command).returncode)
+        benchmark = TOOLS / 'benchmarks' / f'{OPERATORS[asked]}.py'
+        sys.path.insert(0, str(benchmark.parent))
+        sys.argv = [str(benchmark), '--out', str(args.work_dir)]
+        importlib.import_module(benchmark.stem).main()
+        return
 
     table = TABLES.get(args.table)
     rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
-    provide_data(args.data, args.data_root)
+    provide_data(args)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
-    try:
-        with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
+        try:
             train(rows, args, pool)
             measured = evaluate(rows, args, pool) if table else None
-    except (RunFailed, ValueError) as error:
-        raise SystemExit(f'{error}\nWhat is done stays in {args.work_dir}.') from error
-    except KeyboardInterrupt as error:
-        raise SystemExit(
-            f'interrupted; the same command goes on with what is in {args.work_dir}'
-        ) from error
+        except KeyboardInterrupt:
+            interrupt_tools()
+            raise
+        except RunFailed as error:
+            raise RunFailed(f'{error}; what is done stays in {args.work_dir}') from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     if table:
         write_report(table, measured, args)
     else:
@@ -74,6 +83,14 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument('--figure', type=int, choices=[6, 7])
     parser.add_argument('--data', choices=list(DATA), default='scenes')
     parser.add_argument('--data-root', type=Path, help='(default: data/scenes or data/coco)')
+    parser.add_argument(
+        '--scenes',
+        type=int,
+        nargs=2,
+        default=SCENES,
+        metavar=('TRAIN', 'VAL'),
+        help='how many are generated (default: {} {})'.format(*SCENES),
+    )
     parser.add_argument('--seeds', type=int, default=3, help='of a table (default: 3)')
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time')
@@ -97,22 +114,30 @@ def config_names(row: Row, data: str) -> tuple[str, str]:
     )
 
 
-def provide_data(data: str, root: Path) -> None:
-    """Generates the scenes where there are none; checks that COCO is there.
+def provide_data(args: argparse.Namespace) -> None:
+    """Generates the scenes where there are none; checks that the data set is there and whole.
 
     Raises:
-        SystemExit: COCO's files are missing.
+        FileExistsError: Other scenes, or something else, are in their place.
+        FileNotFoundError: COCO's files are missing.
     """
-    if data == 'scenes':
-        if not (root / 'scenes.json').exists():
-            generate_scenes(root)
+    root = args.data_root
+    if args.data == 'scenes':
+        generate_scenes(root, train=args.scenes[0], val=args.scenes[1])
         return
-    names = ['train2017', 'val2017']
-    names += [f'annotations/panoptic_{name}' for name in names]
-    names += [f'{name}.json' for name in names[2:]] + ['annotations/instances_val2017.json']
+    names = [
+        pattern.format(split)
+        for split in ('train2017', 'val2017')
+        for pattern in (
+            '{}',
+            'annotations/panoptic_{}',
+            'annotations/panoptic_{}.json',
+            'annotations/instances_{}.json',
+        )
+    ]
     missing = [name for name in names if not (root / name).exists()]
     if missing:
-        raise SystemExit(
+        raise FileNotFoundError(
             f'COCO is not complete in {root.resolve()}, missing: {", ".join(missing)}; '
             'set --data-root, or take generated scenes with --data scenes'
         )
@@ -130,17 +155,13 @@ def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:
     runs = [trained(config, seed, args) for seed in range(args.seeds) for config in configs]
     start = time.monotonic()
     futures = [pool.submit(run.train) for run in runs]
-    try:
-        for number, (run, future) in enumerate(zip(runs, futures), start=1):
-            what = 'trained' if future.result() else 'found'
-            minutes = (time.monotonic() - start) / 60
-            print(
-                f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
-                flush=True,
-            )
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
+    for number, (run, future) in enumerate(zip(runs, futures), start=1):
+        what = 'trained' if future.result() else 'found'
+        minutes = (time.monotonic() - start) / 60
+        print(
+            f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
+            flush=True,
+        )
 
 
 def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[report.Measured]:
@@ -173,14 +194,11 @@ def trained(config: str, seed: int, args: argparse.Namespace) -> Trained:
 
 def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:
     """Draws figure 6, of the first seed."""
-    options = ['--data-root', str(args.data_root)]
-    if args.cfg_options:
-        options += ['--cfg-options', *args.cfg_options]
     models = {}
     for row in rows:
         name, config = config_names(row, args.data)
-        cfg = load_config(argument_parser('').parse_args([str(CONFIGS / f'{name}.py'), *options]))
-        models[row.cells[0]] = (cfg, trained(config, 0, args).checkpoint)
+        run = trained(config, 0, args)
+        models[row.cells[0]] = (run.resolved(name), run.checkpoint)
     path = args.work_dir / 'figure_6.png'
     draw_results(models, args.images, path)
     print(f'{args.data} val: the {args.images} images with the most things, written: {path}')
@@ -189,6 +207,8 @@ def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:
 def write_report(table: Table, measured: list[report.Measured], args: argparse.Namespace) -> None:
     """Prints the table and writes it as JSON, Markdown and a plot."""
     data = f'{args.data} val'
+    if args.data == 'scenes' and tuple(args.scenes) != SCENES:
+        data = '{} train, {} val scenes'.format(*args.scenes)
     seeds = f'{args.seeds} seed{"s" if args.seeds > 1 else ""}'
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
     rows = report.lines(table, measured, data)
@@ -228,7 +248,3 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     stem.with_suffix('.json').write_text(json.dumps(content, indent=1) + '\n')
     report.plot(table, measured, data, stem.with_suffix('.png'))
     print(f'\nwritten: {stem}.md, .json, .png')
-
-
-if __name__ == '__main__':
-    main()

@@ -1,5 +1,10 @@
 """Train a model: ``python tools/train.py configs/banet/banet_r50_fpn_1x_coco.py``."""
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'the same command with --resume goes on from the last checkpoint')
+
 from mmengine.runner import Runner
 
 from mmbanet.engine.launch import argument_parser, load_config
@@ -31,7 +36,3 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     Runner.from_cfg(cfg).train()
-
-
-if __name__ == '__main__':
-    main()

@@ -8,7 +8,10 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
-custom_hooks = [dict(type='mmbanet.ClassCountHook', priority='VERY_HIGH')]
+custom_hooks = [
+    dict(type='mmbanet.ClassCountHook', priority='VERY_HIGH'),
+    dict(type='mmbanet.FiniteLossHook'),  # skip=10: leaves out up to 10 such batches in a row
+]
 
 # The backend of torch.distributed follows the device in tools/train.py and tools/test.py.
 env_cfg = dict(

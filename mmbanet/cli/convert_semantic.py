@@ -39,13 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--connectivity', type=int, choices=[4, 8], default=8)
     parser.add_argument('--overwrite', action='store_true', help='replace annotations there')
     args = vars(parser.parse_args(argv))
-    try:
-        root, out, classes = (args.pop(name) for name in ('root', 'out', 'classes'))
-        out = convert_semantic(root, out or root, ClassMap.from_file(classes), **args)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
-    except KeyboardInterrupt:
-        parser.exit(130, f'\n{parser.prog}: interrupted, the split at work was not kept\n')
+    root, out, classes = (args.pop(name) for name in ('root', 'out', 'classes'))
+    out = convert_semantic(root, out or root, ClassMap.from_file(classes), **args)
     print(f'annotations are in {out / "annotations"}')
     print(
         'warning: instances are connected components; touching things of one class are one',

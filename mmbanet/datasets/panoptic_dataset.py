@@ -112,9 +112,9 @@ class PanopticDataset(CocoPanopticDataset):
         if is_local(path, self.backend_args) and not osp.isfile(path):
             raise FileNotFoundError(
                 f"instances_ann_file not found: {osp.abspath(path)}. It comes with COCO's "
-                'annotations_trainval2017.zip; generated scenes that were made without it are made '
-                'anew by tools/make_scenes.py --overwrite. instances_ann_file=None trains without '
-                'it, on panoptic masks, which never overlap'
+                'annotations_trainval2017.zip; generated scenes that were made without it are '
+                'deleted and made anew by tools/make_scenes.py. instances_ann_file=None trains '
+                'without it, on panoptic masks, which never overlap'
             )
         file = InstanceAnnotations(path, self.backend_args)
         file.check_matches(panoptic)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import os.path as osp
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from mmengine.config import Config, DictAction
 
 from .checkpoints import allow_mmengine_checkpoints
 
-_SPLITS = ('train', 'val', 'test')
+# Of a config, what is written.
+_OUTPUTS = {'work_dir', 'outfile_prefix', 'out_file_path', 'out_dir', 'save_dir', 'test_out_dir'}
 
 
 def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
@@ -68,27 +70,54 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def replace_data_root(cfg: Config, data_root: str) -> None:
-    """Moves every path of the data loaders and evaluators from ``cfg.data_root`` to another folder.
+    """Moves every path of a config that lies in ``cfg.data_root`` to another folder, in place.
+
+    Data loaders, evaluators and models alike; outputs (``work_dir``, ``outfile_prefix``, ...) stay.
 
     Raises:
-        KeyError: The config has no ``data_root``.
+        ValueError: The config has no ``data_root``, or it is the current folder.
     """
-    if 'data_root' not in cfg:
-        raise KeyError('--data-root: the config has no data_root to replace')
-    old, new = cfg.data_root, osp.join(data_root, '')
+    old = osp.normpath(cfg.get('data_root') or osp.curdir)
+    if old == osp.curdir:
+        raise ValueError(
+            '--data-root replaces data_root of the config, which must be a folder other than the '
+            f'current one, got {cfg.get("data_root")!r}'
+        )
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: moved(item) for key, item in value.items()}
+            parts = {key: item if key in _OUTPUTS else moved(item) for key, item in value.items()}
+            return type(value)(parts)
         if isinstance(value, (list, tuple)):
             return type(value)(moved(item) for item in value)
-        if isinstance(value, str) and value.startswith(old):
-            return new + value[len(old) :]
+        if isinstance(value, str) and f'{osp.normpath(value)}/'.startswith(f'{old}/'):
+            below = osp.relpath(value, old)
+            path = data_root if below == osp.curdir else osp.join(data_root, below)
+            return osp.join(path, '') if value.endswith('/') else path
         return value
 
-    for key in ('data_root', *(f'{a}_{b}' for a in _SPLITS for b in ('dataloader', 'evaluator'))):
-        if cfg.get(key) is not None:
-            cfg[key] = moved(cfg[key])
+    for key, value in cfg.items():
+        if key not in _OUTPUTS:
+            cfg[key] = moved(value)
+
+
+def output_file(text: str) -> Path:
+    """For ``argparse``: a file that is written at the end; that it can be is checked now.
+
+    Creates its folder.
+
+    Raises:
+        ArgumentTypeError: It is a folder, or cannot be written.
+    """
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f'cannot create its folder: {error}') from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        what = 'a folder' if path.is_dir() else 'not writable'
+        raise argparse.ArgumentTypeError(f'expected a file to be written, {path} is {what}')
+    return path
 
 
 def _join_cpu_group(cfg: Config) -> None:

@@ -1,11 +1,47 @@
-"""Panoptic maps as colours, and pictures side by side."""
+"""Panoptic maps as colours, pictures side by side, and their files."""
 
+import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mmbanet.structures import decode_ids
+
+
+def class_palette(metainfo: dict) -> list[tuple[int, int, int]]:
+    """RGB of each class: the data set's palette, else colours that are easy to tell apart.
+
+    Args:
+        metainfo: A data set's; needs ``classes``, may have a ``palette`` with a colour for each.
+    """
+    count, palette = len(metainfo['classes']), metainfo.get('palette')
+    if isinstance(palette, (list, tuple)) and len(palette) >= count:
+        return [tuple(color) for color in palette]
+    # Hues by the golden ratio: the next one is always far from those before.
+    hues = ((0.618034 * i) % 1 for i in range(count))
+    colors = (
+        colorsys.hsv_to_rgb(hue, (0.85, 0.55)[i % 2], (0.9, 0.7, 0.5)[i % 3])
+        for i, hue in enumerate(hues)
+    )
+    return [tuple(round(255 * channel) for channel in color) for color in colors]
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture (H, W, 3), uint8 RGB, whole or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # Encoding apart from writing: cv2.imwrite hides a full disk behind a return value.
+    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]))
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:

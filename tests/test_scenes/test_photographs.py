@@ -330,11 +330,8 @@ def test_command_line(photographs, tmp_path, monkeypatch, capsys):
 
     run('--photographs', str(photographs), '--size', '96', '--same-class', '0.5')
     assert cv2.imread(str(tmp_path / 'out' / 'val' / '000000000001.jpg')).shape == (96, 96, 3)
-    capsys.readouterr()
-    with pytest.raises(SystemExit, match='2'):
+    with pytest.raises(SystemExit, match=r'^make_scenes\.py: folder of photographs not found.*\Z'):
         run('--photographs', str(tmp_path / 'nowhere'), '--overwrite')
-    (line,) = capsys.readouterr().err.splitlines()
-    assert 'folder of photographs not found' in line
     with pytest.raises(SystemExit, match='2'):
         run('--overlap', '0.5')
     assert '--overlap needs --photographs' in capsys.readouterr().err

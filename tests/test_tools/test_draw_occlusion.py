@@ -206,13 +206,6 @@ def folder(tmp_path):
         (CONFIG, 'none', ['text.jpg'], ValueError, 'not an image: /.*/photos/text.jpg$'),
         (CONFIG, 'none', ['nothing.jpg'], ValueError, 'not an image: /.*/photos/nothing.jpg$'),
         (
-            CONFIG,
-            'none',
-            ['photo.jpg', 'photo.png'],
-            ValueError,
-            r'photo\.jpg and .*photo\.png would both be drawn as .*/photo_occlusion\.png',
-        ),
-        (
             CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py',
             'none',
             ['photo.jpg'],
@@ -227,6 +220,46 @@ def test_mistakes_get_one_clear_error(
     with pytest.raises(error, match=message):
         run(config, checkpoint, *(folder / name for name in images))
     assert not list(tmp_path.glob('out/*'))
+
+
+@pytest.mark.parametrize(
+    ('images', 'names'),
+    [
+        (['a.jpg', 'b.png'], ['a', 'b']),
+        (['a.jpg', 'a.png', 'b.jpg'], ['a.jpg', 'a.png', 'b.jpg']),
+        (['a.jpg', 'a.png', 'a.jpg.bmp'], ['a.jpg', 'a.png', 'a.jpg.bmp']),
+        (['x/a.jpg', 'y/a.jpg', 'a.jpg'], ['x_a.jpg', 'y_a.jpg', 'a.jpg']),
+        (['x/y_a.jpg', 'x_y/a.jpg', 'x/y/a.jpg'], ['1_y_a.jpg', '2_a.jpg', '3_a.jpg']),
+        (['a.jpg', 'x/../a.jpg'], ['a']),
+    ],
+)
+def test_images_of_equal_names_get_pictures_of_their_own(tool, tmp_path, images, names):
+    paths = [tmp_path / name for name in images]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / 'x').mkdir(exist_ok=True)
+    pictures = tool.picture_paths(paths, tmp_path / 'out')
+    assert [path.name for path in pictures.values()] == [f'{name}_occlusion.png' for name in names]
+
+
+def test_a_data_set_without_a_palette_is_drawn(run, small_cfg, scenes, checkpoint, tmp_path):
+    names = METAINFO['classes']
+    for number, palette in enumerate([None, [], METAINFO['palette'][:3], 'random']):
+        metainfo = {key: METAINFO[key] for key in ('classes', 'thing_classes', 'stuff_classes')}
+        small_cfg.test_dataloader.dataset.metainfo = dict(metainfo, palette=palette)
+        small_cfg.dump(str(tmp_path / 'config.py'))
+        out = tmp_path / f'{number}'
+        run(tmp_path / 'config.py', checkpoint, scenes / 'val' / '000000000001.jpg', out=out)
+        assert cv2.imread(str(out / '000000000001_occlusion.png')).shape[1] == 1400
+    assert len(names) == 13
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(run, folder, tmp_path):
+    (tmp_path / 'out' / 'photo_occlusion.png').mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r'photo_occlusion\.png'):
+        run(CONFIG, 'none', folder / 'photo.jpg')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['photo_occlusion.png']
 
 
 def test_the_same_image_twice_is_drawn_once(run, folder, tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_different_results_fail(run, monkeypatch):
         return scores | {'coco_panoptic/SQ_st': scores['coco_panoptic/SQ_st'] + 1e-9}
 
     monkeypatch.setattr(CocoPanopticMetric, 'evaluate', wrong)
-    with pytest.raises(RuntimeError, match='the results differ'):
+    with pytest.raises(SystemExit, match=r'^panoptic_metric\.py: the results differ'):
         run('--images', '2')
 
 

@@ -3,9 +3,12 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -15,8 +18,9 @@ from mmengine.registry import DefaultScope
 
 from mmbanet.datasets.scenes import generate_scenes
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, ROOT
 
+SCENES = (4, 2)
 TINY = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0']
 TINY += ['train_dataloader.persistent_workers=False']
 
@@ -30,7 +34,8 @@ def tool(tools_folder):
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=4, val=2, size=96)
+    train, val = SCENES
+    return generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=train, val=val)
 
 
 @pytest.fixture
@@ -38,6 +43,7 @@ def run(tool, monkeypatch, tmp_path, scenes):
     def run(*arguments, work_dir=tmp_path / 'runs', data_root=scenes):
         command = ['reproduce.py', *arguments, '--work-dir', work_dir, '--data-root', data_root]
         monkeypatch.setattr(sys, 'argv', [str(part) for part in command])
+        monkeypatch.setattr(tool, 'SCENES', SCENES)  # the default
         tool.main()
         return work_dir
 
@@ -54,7 +60,9 @@ def calls(tool, monkeypatch):
         if made[-1] in failing:
             raise tool.RunFailed(f'{tool_name} failed, see {log}: out of memory')
         if tool_name == 'train.py':
-            (trained.folder / 'last_checkpoint').write_text('iter_2.pth')
+            checkpoint = trained.folder / 'iter_2.pth'
+            checkpoint.write_text(f'{made[-1]}')
+            (trained.folder / 'last_checkpoint').write_text(str(checkpoint))
             return
         quality = {name: 50 + trained.seed + len(config) / 10 for name in tool.TABLES[1].metrics}
         metrics = {f'coco_panoptic/{name}': value for name, value in quality.items()}
@@ -86,10 +94,10 @@ def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
     assert (work_dir / 'table_6.png').stat().st_size > 5000
 
 
-def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, calls, capsys):
+def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, tool, calls, capsys):
     made, failing = calls
     failing.add(('train.py', 'banet/banet_r18_fpn_dfm_256_scenes', 1))
-    with pytest.raises(SystemExit, match='out of memory\nWhat is done stays in'):
+    with pytest.raises(tool.RunFailed, match='out of memory; what is done stays in'):
         run('--table', '4', '--seeds', '2')
     first = list(made)
     failing.clear()
@@ -108,15 +116,97 @@ def test_a_table_shares_checkpoints_and_goes_on_after_a_failure(run, calls, caps
     assert 'found banet/banet_r18_fpn_dfm_256_scenes seed 1' in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_another_config_is_refused(run, calls):
+@pytest.mark.parametrize(
+    ('option', 'part'),
+    [
+        ('train_cfg.max_iters=7', 'train_cfg'),
+        ('model.backbone.depth=34', 'model'),
+        ('train_dataloader.dataset.ann_file=annotations/panoptic_val.json', 'data, train_data'),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_refused(run, calls, option, part):
     run('--table', '6', '--seeds', '1')
-    with pytest.raises(SystemExit, match='was trained with another config than ablation/banet_r18'):
+    with pytest.raises(ValueError, match=rf'holds a training of something else .*: {part}'):
+        run('--table', '6', '--seeds', '1', '--cfg-options', option)
+
+
+def test_a_training_that_was_interrupted_goes_on_with_its_own_config_only(run, tool, calls):
+    _, failing = calls
+    failing.add(('train.py', 'ablation/banet_r18_fpn_sim_roi_upsample_scenes', 0))
+    with pytest.raises(tool.RunFailed):
+        run('--table', '6', '--seeds', '1')
+    failing.clear()
+    with pytest.raises(ValueError, match='holds an interrupted training of something else'):
         run('--table', '6', '--seeds', '1', '--cfg-options', 'train_cfg.max_iters=7')
+    run('--table', '6', '--seeds', '1')
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        'model.test_cfg.panoptic.occlusion_thr=0.3',
+        'model.panoptic_fusion_head.init_cfg=None',
+        'test_evaluator.0.type=mmbanet.CocoPanopticMetric',
+        'test_dataloader.batch_size=2',
+    ],
+)
+def test_what_only_evaluation_reads_is_measured_again_and_not_trained(run, calls, option):
+    made, _ = calls
+    run('--table', '6', '--seeds', '1')
+    for options in (['--cfg-options', option], []):
+        made.clear()
+        run('--table', '6', '--seeds', '1', *options)
+        assert [name for name, *_ in made] == ['test.py', 'test.py']
+        made.clear()
+        run('--table', '6', '--seeds', '1', *options)
+        assert made == []
+
+
+def test_figures_of_other_weights_or_versions_are_not_printed(run, calls, monkeypatch, tmp_path):
+    made, _ = calls
+    run('--table', '6', '--seeds', '1')
+    made.clear()
+    # The file's time alone decides nothing.
+    folder = tmp_path / 'runs' / 'banet_r18_fpn_sim_scenes' / 'seed_0'
+    os.utime(folder / 'iter_2.pth', (1, 1))
+    run('--table', '6', '--seeds', '1')
+    assert made == []
+    (folder / 'iter_2.pth').write_text('others')
+    run('--table', '6', '--seeds', '1')
+    assert [(name, Path(config).name) for name, config, _ in made] == [
+        ('test.py', 'banet_r18_fpn_sim_scenes')
+    ]
+    made.clear()
+    monkeypatch.setattr('mmbanet.__version__', '99.0')
+    run('--table', '6', '--seeds', '1')
+    assert [name for name, *_ in made] == ['test.py', 'test.py']
+
+
+def test_figures_of_other_data_are_not_printed(run, calls, scenes, tmp_path):
+    """The same data elsewhere are the same; other data in the same place are others."""
+    made, _ = calls
+    run('--table', '6', '--seeds', '1')
+    made.clear()
+    shutil.copytree(scenes, tmp_path / 'moved')
+    run('--table', '6', '--seeds', '1', data_root=tmp_path / 'moved')
+    assert made == []
+    train, _ = SCENES
+    generate_scenes(tmp_path / 'moved', train=train, val=3, overwrite=True)
+    run('--table', '6', '--seeds', '1', '--scenes', '4', '3', data_root=tmp_path / 'moved')
+    assert [name for name, *_ in made] == ['test.py', 'test.py']
+
+
+def test_scenes_of_other_settings_are_refused(run, calls, scenes):
+    with pytest.raises(FileExistsError, match=r"holds other scenes, .*'train': 4.*'train': 5"):
+        run('--table', '6', '--seeds', '1', '--scenes', '5', '2')
+    assert calls[0] == []
 
 
 def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
-    with pytest.raises(SystemExit, match=r'COCO is not complete in .*missing: train2017, .*scenes'):
+    with pytest.raises(FileNotFoundError, match=r'COCO is not complete in .*missing: ') as raised:
         run('--table', '2', '--data', 'coco', data_root=tmp_path)
+    for name in ('train2017, ', 'panoptic_val2017.json', 'instances_train2017.json'):
+        assert name in str(raised.value)
     for arguments, message in [
         (['--table', '7'], 'invalid choice: 7'),
         (['--table', 'two'], "invalid int value: 'two'"),
@@ -129,7 +219,7 @@ def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_training_that_outlived_its_parent_is_left_alone(run, tmp_path):
+def test_a_training_that_outlived_its_parent_is_left_alone(run, tool, tmp_path):
     """Killed alone, the tool leaves its training running, which another one must not join."""
     folder = tmp_path / 'runs' / 'banet_r18_fpn_sim_roi_upsample_scenes' / 'seed_0'
     folder.mkdir(parents=True)
@@ -138,23 +228,38 @@ def test_a_training_that_outlived_its_parent_is_left_alone(run, tmp_path):
     command += 'print(subprocess.Popen(["sleep", "60"], stdout=log).pid)'
     child = int(subprocess.check_output([sys.executable, '-c', command]))
     try:
-        with pytest.raises(SystemExit, match=r'another process is still writing .*train\.log'):
+        with pytest.raises(tool.RunFailed, match=r'another process is still writing .*train\.log'):
             run('--table', '6', '--seeds', '1', '--cfg-options', *TINY)
     finally:
         os.kill(child, signal.SIGKILL)
 
 
-def test_an_interruption_says_how_to_go_on(run, tool, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+def test_an_interruption_ends_the_training_and_says_how_to_go_on(scenes, tmp_path):
+    work_dir = tmp_path / 'runs'
+    command = [sys.executable, str(ROOT / 'tools' / 'reproduce.py'), '--table', '6']
+    command += ['--seeds', '1', '--work-dir', str(work_dir), '--data-root', str(scenes)]
+    command += ['--scenes', *map(str, SCENES), '--cfg-options', *TINY[1:]]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        while not list(work_dir.glob('*/seed_0/train.log')):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)  # to it alone: it tells the training
+        _, err = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert 'Traceback' not in err
+    assert err.endswith(
+        'reproduce.py: interrupted; the same command goes on with what is in the work folder\n'
+    )
 
-    monkeypatch.setattr(tool.Trained, '_run', interrupted)
-    with pytest.raises(SystemExit, match='interrupted; the same command goes on with what is in'):
-        run('--table', '6', '--seeds', '1')
 
-
-def test_a_failing_tool_names_its_log(run, tmp_path):
-    with pytest.raises(SystemExit, match=r'train.py failed, see .*train\.log: .*no_such_part'):
+def test_a_failing_tool_names_its_log(run, tool):
+    with pytest.raises(tool.RunFailed, match=r'train.py failed, see .*train\.log: .*no_such_part'):
         run('--table', '6', '--seeds', '1', '--cfg-options', 'model.neck.no_such_part=1')
 
 

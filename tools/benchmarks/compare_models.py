@@ -26,6 +26,11 @@ RoIInlay, deformable attention). PQ is taken from ``--pq``, a JSON file with a n
 that was evaluated; nothing is filled in for the others.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import json
 import os
@@ -227,7 +232,3 @@ def stage_cell(row: dict, stages: list[str]) -> str:
 def as_markdown(lines: list[list[str]]) -> str:
     """A table of lines of cells."""
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-
-
-if __name__ == '__main__':
-    main()

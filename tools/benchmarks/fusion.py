@@ -7,6 +7,11 @@ is measured twice: with full-size logits given to both, and with logits of strid
 which mmdet first resizes to full size. The heads take turns, so both times come from one run.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path
@@ -182,7 +187,3 @@ def plot(report: dict, path: Path) -> None:
     figure.suptitle(report['machine']['device'])
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-if __name__ == '__main__':
-    main()

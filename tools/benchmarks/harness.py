@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from timing import machine
 
-RESULTS = Path(__file__).parent / 'results'
+RESULTS = Path('work_dirs/benchmarks')
 
 
 def parse_arguments(
@@ -17,8 +17,11 @@ def parse_arguments(
     """Adds ``--device``, ``--threads`` and ``--out``, parses, and sets the number of threads."""
     parser.add_argument('--device', choices=devices, default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
+    parser.add_argument(
+        '--out', type=Path, default=RESULTS, help=f'folder of the results (default: {RESULTS})'
+    )
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)  # rather now than at the end
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: no GPU is visible')
     if args.threads:
@@ -37,7 +40,6 @@ def write_report(report: dict, folder: Path, name: str) -> Path:
     Returns:
         Its path.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{name}.json'
     path.write_text(json.dumps(report, indent=2) + '\n')
     return path

@@ -7,9 +7,13 @@ the same semantic map, and is scored by PQ and by the occlusion metric. Any conf
     python tools/benchmarks/occlusion_rules.py CONFIG CHECKPOINT [--data-root DIR] [--out FILE.json]
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import json
 import os.path as osp
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -20,7 +24,7 @@ from timing import machine
 from torch import nn
 
 from mmbanet.engine.checkpoints import load_whole
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.launch import argument_parser, load_config, output_file
 from mmbanet.models.detectors.input_images import rgb_images
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.registry import MODELS
@@ -48,7 +52,7 @@ def main() -> None:
     """Parses the arguments, compares the rules, prints the table and writes the JSON."""
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', type=Path, help='JSON file for all metrics')
+    parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()
     if not osp.isfile(args.checkpoint):
         raise FileNotFoundError(f'checkpoint not found: {osp.abspath(args.checkpoint)}')
@@ -58,7 +62,6 @@ def main() -> None:
     scores = compare(cfg, RULES)
     print('\n' + as_table(scores))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         report = dict(
             config=args.config,
             data_root=cfg.data_root,
@@ -126,7 +129,3 @@ def as_table(scores: dict[str, dict[str, float]]) -> str:
         values = (f'{score[key]:.1f}' if key in score else '' for key in COLUMNS)
         lines.append(f'| {name} | ' + ' | '.join(values) + ' |')
     return '\n'.join(lines)
-
-
-if __name__ == '__main__':
-    main()

@@ -6,6 +6,11 @@ dropped and given another class. The metrics take turns. Fails if their results 
 1e-12. Prints a Markdown table and writes it as JSON.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import contextlib
 import io
@@ -148,7 +153,3 @@ def print_table(report: dict) -> None:
             '| ' + ' | '.join([*cells, f'{report["results"][name]["coco_panoptic/PQ"]:.3f}']) + ' |'
         )
     print(f'\nlargest difference of the nine results in 0..1: {report["largest_difference"]:.1e}')
-
-
-if __name__ == '__main__':
-    main()

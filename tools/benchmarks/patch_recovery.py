@@ -12,6 +12,11 @@ The paper's settings: crops of 28x28 for objects that are smaller, crops of 28x2
 objects of more than 56x56 pixels. Objects in between get crops of 28x28.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import json
 import math
@@ -338,7 +343,3 @@ def _show(axes: Axes, image: Tensor) -> None:
     axes.imshow(image.round().byte().permute(1, 2, 0).numpy())
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-
-
-if __name__ == '__main__':
-    main()

@@ -7,16 +7,20 @@ detections that are fused without occlusion handling (OH).
     python tools/benchmarks/readings.py CONFIG CHECKPOINT [...] [--data-root DIR] [--out FILE.json]
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import json
 import os.path as osp
 import statistics
-from pathlib import Path
 
 from mmengine.config import Config
 from occlusion_rules import compare
 from timing import machine
 
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.launch import argument_parser, load_config, output_file
 
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',
@@ -32,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         'checkpoints', nargs='+', help='checkpoint files, such as one for each seed'
     )
-    parser.add_argument('--out', type=Path, help='JSON file for all metrics')
+    parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()
     for checkpoint in args.checkpoints:
         if not osp.isfile(checkpoint):
@@ -46,7 +50,6 @@ def main() -> None:
             scores.setdefault(name, []).append(score)
     print('\n' + as_table(scores))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         report = dict(config=args.config, machine=machine('cpu'), readings=scores)
         args.out.write_text(json.dumps(report, indent=2) + '\n')
 
@@ -79,7 +82,3 @@ def as_table(scores: dict[str, list[dict[str, float]]]) -> str:
             cells.append(f'{statistics.mean(values):.2f}{spread}')
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
-
-
-if __name__ == '__main__':
-    main()

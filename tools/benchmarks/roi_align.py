@@ -3,6 +3,11 @@
 Prints a table and writes it as JSON. In each row the two take turns, forward and backward.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import itertools
 
@@ -99,7 +104,3 @@ def print_row(row: dict) -> None:
         figures.append(f'{times["mmbanet"]:.1f}')
         figures.append(f'{times["mmcv"]:.1f} (x{times["mmcv"] / times["mmbanet"]:.1f})')
     print(f'| {" | ".join(figures)} |', flush=True)
-
-
-if __name__ == '__main__':
-    main()

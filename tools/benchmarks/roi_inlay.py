@@ -6,6 +6,11 @@ written; for the backward pass the reverse) move at the machine's measured copy 
 mmcv, its RoIAlign is left out.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import importlib.util
 from pathlib import Path
@@ -105,7 +110,3 @@ def plot(report: dict, path: Path) -> None:
     axes.legend(fontsize='small')
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-if __name__ == '__main__':
-    main()

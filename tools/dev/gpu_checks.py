@@ -3,8 +3,8 @@
 
 Needs a CUDA build of torch, nvcc and the headers of mmcv (``--mmcv-headers`` where mmcv is not
 installed), and takes ``--minutes`` at the most, the build included. Prints a line for each check
-and writes them, with the hardware's name, as JSON into tools/benchmarks/results: after every check,
-so that the file is complete when the run is cut off. The exit code is 1 if any check fails.
+and writes them, with the hardware's name, as JSON into work_dirs/benchmarks: after every check, so
+that the file is complete when the run is cut off. The exit code is 1 if any check fails.
 `--device cpu` tries what needs no GPU, which tests this script and not the CUDA kernels.
 """
 
@@ -29,8 +29,7 @@ import torch
 from gpu_build import build
 from gpu_outcomes import CheckError, Settings, SkipCheck
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / 'tools' / 'benchmarks' / 'results'
+RESULTS = Path('work_dirs/benchmarks')
 STATUSES = ('PASS', 'FAIL', 'SKIP')
 # For a check to stop by itself, after its time is up.
 GRACE_SECONDS = 10.0

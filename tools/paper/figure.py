@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmbanet.datasets import load_panoptic_map
-from mmbanet.visualization import colorize, draw_grid
+from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
 
 def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) -> None:
@@ -30,7 +30,7 @@ def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) 
     cfg, _ = next(iter(models.values()))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    palette = dataset.metainfo['palette']
+    palette = class_palette(dataset.metainfo)
     chosen = most_things(dataset, count)
     columns = [predict(*model, dataset, chosen) for model in models.values()]
     rows = []
@@ -39,8 +39,7 @@ def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) 
         maps = [*(column[place] for column in columns), load_panoptic_map(info)]
         image = cv2.imread(info['img_path'])[..., ::-1]
         rows.append([image, *(colorize(segments, palette) for segments in maps)])
-    picture = draw_grid(rows, ['image', *models, 'ground truth'])
-    cv2.imwrite(str(path), picture[..., ::-1])
+    write_picture(path, draw_grid(rows, ['image', *models, 'ground truth']))
 
 
 def most_things(dataset: BaseDataset, count: int) -> list[int]:

@@ -1,37 +1,45 @@
 """Training and evaluation of a config with a seed, each done once and then remembered.
 
 WORK_DIR/CONFIG/seed_0/         what tools/train.py writes, and its output in train.log
-WORK_DIR/CONFIG/seed_0/training.json     the config that was trained, once it is
+WORK_DIR/CONFIG/seed_0/training.json     what was trained, once it is
 WORK_DIR/CONFIG/seed_0/metrics/CONFIG.json   what tools/test.py measured of the checkpoint
+
+Each record holds the fingerprint of what decides it (:mod:`mmbanet.engine.fingerprints`): figures
+of anything else are measured again, a training of anything else is refused.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from mmengine.config import Config
 
+from mmbanet.engine.fingerprints import (
+    differences,
+    evaluation_fingerprint,
+    training_fingerprint,
+)
+from mmbanet.engine.launch import argument_parser, load_config
+
 TOOLS = Path(__file__).parents[1]
 CONFIGS = TOOLS.parent / 'configs'
-# What decides how a checkpoint comes out; the rest of a config is about evaluation and logs.
-TRAINED_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
-TRAINED_PARTS = (
-    'backbone',
-    'neck',
-    'rpn_head',
-    'roi_head',
-    'semantic_head',
-    'i2s_head',
-    'train_cfg',
-    'data_preprocessor',
-)
+_running: set[subprocess.Popen] = set()
+# Reading a config and building its parts are not for several threads at a time.
+_configs = Lock()
+
+
+def interrupt_tools() -> None:
+    """Passes Ctrl-C on to the tools that are running: this process may be all that got it."""
+    for process in list(_running):
+        process.send_signal(signal.SIGINT)
 
 
 class RunFailed(RuntimeError):
@@ -80,33 +88,31 @@ class Trained(NamedTuple):
 
         Raises:
             RunFailed: The training tool failed.
-            ValueError: The folder holds a checkpoint of another config.
+            ValueError: The folder holds a training with another config, or on other data.
         """
         record = self.folder / 'training.json'
-        trained = self._fingerprint()
-        if record.exists():
-            found = json.loads(record.read_text())
-            if found['fingerprint'] != trained:
-                raise ValueError(
-                    f'{self.folder} was trained with another config than {self.config} is now: '
-                    'delete it, or choose another --work-dir'
-                )
-            return False
         started = self.folder / 'started.json'
-        if started.exists() and json.loads(started.read_text())['fingerprint'] != trained:
-            raise ValueError(
-                f'{self.folder} holds an interrupted training of another config than '
-                f'{self.config} is now: delete it, or choose another --work-dir'
-            )
+        fingerprint = self._training_fingerprint()
+        for path, what in ((record, 'a training'), (started, 'an interrupted training')):
+            if path.exists():
+                found = json.loads(path.read_text())['fingerprint']
+                changed = differences(found, fingerprint)
+                if changed:
+                    raise ValueError(
+                        f'{self.folder} holds {what} of something else than {self.config} is now '
+                        f'(changed: {", ".join(changed)}): delete it, or choose another --work-dir'
+                    )
+        if record.exists():
+            return False
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(started, dict(fingerprint=trained))
+        _write(started, dict(fingerprint=fingerprint))
         start = time.monotonic()
         options = [f'randomness.seed={self.seed}']
         # Evaluation is a step of its own.
         options += [f'val_{part}=None' for part in ('cfg', 'dataloader', 'evaluator')]
         self._run('train.py', ['--resume'], options, 'train.log', self.gpus)
         seconds = round(time.monotonic() - start)
-        _write(record, dict(fingerprint=trained, config=self.config, seconds=seconds))
+        _write(record, dict(fingerprint=fingerprint, config=self.config, seconds=seconds))
         started.unlink()
         return True
 
@@ -117,25 +123,42 @@ class Trained(NamedTuple):
             RunFailed: The test tool failed.
         """
         result = self.folder / 'metrics' / f'{Path(config).name}.json'
-        if not result.exists():
-            result.parent.mkdir(exist_ok=True)
-            partial = result.with_suffix('.partial')
-            self._run(
-                'test.py',
-                [self.checkpoint, '--out', str(partial)],
-                [],
-                f'metrics/{Path(config).name}.log',
-                config=config,
-            )
-            partial.rename(result)
-        return json.loads(result.read_text())
+        with _configs:
+            fingerprint = evaluation_fingerprint(self.resolved(config), self.checkpoint)
+        if result.exists():
+            found = json.loads(result.read_text())
+            if found['fingerprint'] == fingerprint:
+                return found['metrics']
+        result.parent.mkdir(exist_ok=True)
+        partial = result.with_suffix('.partial')
+        self._run(
+            'test.py',
+            [self.checkpoint, '--out', str(partial)],
+            [],
+            f'metrics/{Path(config).name}.log',
+            config=config,
+        )
+        metrics = json.loads(partial.read_text())
+        _write(result, dict(fingerprint=fingerprint, metrics=metrics))
+        return metrics
 
-    def _fingerprint(self) -> str:
-        cfg = Config.fromfile(CONFIGS / f'{self.config}.py')
-        parts = {key: cfg.get(key) for key in TRAINED_KEYS}
-        parts['model'] = {key: cfg.model.get(key) for key in TRAINED_PARTS}
-        text = json.dumps([parts, self.options, self.seed], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def resolved(self, config: str | None = None) -> Config:
+        """The training's config, or another, as the tools read it."""
+        arguments = [str(CONFIGS / f'{config or self.config}.py'), *self._settings([])]
+        return load_config(argument_parser('').parse_args(arguments))
+
+    def _training_fingerprint(self) -> dict[str, str]:
+        with _configs:
+            cfg = self.resolved()
+            cfg.merge_from_dict({'randomness.seed': self.seed})
+            return training_fingerprint(cfg) | {'processes': str(self.gpus)}
+
+    def _settings(self, options: list[str]) -> list[str]:
+        """Arguments of all tools."""
+        settings = ['--work-dir', str(self.folder), '--data-root', str(self.data_root)]
+        if options or self.options:
+            settings += ['--cfg-options', *options, *self.options]
+        return settings
 
     def _run(
         self,
@@ -150,11 +173,9 @@ class Trained(NamedTuple):
         if processes > 1:
             command += ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes)]
         command += [str(TOOLS / tool), str(CONFIGS / f'{config or self.config}.py'), *arguments]
-        command += ['--work-dir', str(self.folder), '--data-root', str(self.data_root)]
         if processes > 1:
             command += ['--launcher', 'pytorch']
-        if options or self.options:
-            command += ['--cfg-options', *options, *self.options]
+        command += self._settings(options)
         path = self.folder / log
         with path.open('a') as file:
             try:
@@ -162,7 +183,10 @@ class Trained(NamedTuple):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunFailed(f'another process is still writing {path}') from error
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            _running.add(process)
+            code = process.wait()
+            _running.discard(process)
         if code != 0:
             lines = path.read_text(errors='replace').strip().splitlines()
             raise RunFailed(f'{tool} failed, see {path}: {lines[-1] if lines else "no output"}')

@@ -1,4 +1,4 @@
-"""From scenes to files: the entries of COCO's panoptic and instances JSON, PNGs and JPGs."""
+"""From a scene to files: its entries of COCO's panoptic and instances JSON, its PNG and JPG."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .classes import CATEGORIES, CATEGORY_BY_NAME, SMALL_THINGS, THINGS
+from .classes import CATEGORY_BY_NAME, SMALL_THINGS, THINGS
 from .scene import Scene
 
 _JPEG_QUALITY = 95
@@ -83,31 +83,6 @@ def write_scene(scene: Scene, image_id: int, root: Path, split: str) -> Entries:
     folder = root / 'annotations' / f'panoptic_{split}'
     _write_image(folder / entries.panoptic['file_name'], png.astype(np.uint8), [])
     return entries
-
-
-def annotation_files(split: str, seed: int, entries: list[Entries]) -> dict[str, dict]:
-    """The whole JSON files of a split, by the names of COCO's."""
-    common = {
-        'info': {'description': f'mmbanet generated scenes, {split}, seed {seed}'},
-        'images': [part.image for part in entries],
-    }
-    instances = [instance for part in entries for instance in part.instances]
-    return {
-        f'panoptic_{split}.json': {
-            **common,
-            'annotations': [part.panoptic for part in entries],
-            'categories': CATEGORIES,
-        },
-        f'instances_{split}.json': {
-            **common,
-            'annotations': [{'id': i, **item} for i, item in enumerate(instances, 1)],
-            'categories': [
-                {key: category[key] for key in ('id', 'name', 'supercategory')}
-                for category in CATEGORIES
-                if category['isthing']
-            ],
-        },
-    }
 
 
 def _segment_ids(names: list[str]) -> list[int]:

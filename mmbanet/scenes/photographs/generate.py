@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data_set import SPLITS, check_numbers, write_data_set
+from mmbanet.datasets.scenes.data_set import SPLITS, check_numbers, write_data_set
+
 from .compose import Composer
 from .source import PhotographSource
 from .writer import INSTANCE_MASKS, write_scene
@@ -51,7 +52,7 @@ def compose_scenes(
             the small ``'things_on_top'``, as COCO's annotators draw them; or the full masks,
             ``'amodal'``.
         workers: Processes; all cores if not given.
-        overwrite: Replace other scenes in ``root``; never anything but scenes.
+        overwrite: Replace other scenes in ``root``; never what was not generated.
 
     Returns:
         ``root``.
@@ -59,7 +60,8 @@ def compose_scenes(
     Raises:
         ValueError: An argument is out of range, or nothing can be cut out.
         FileNotFoundError: There are no photographs, or no annotations.
-        FileExistsError: ``root`` holds something else, or other scenes without ``overwrite``.
+        FileExistsError: ``root`` holds something else, other scenes without ``overwrite``, or
+            scenes of which files are gone or changed.
         OSError: ``root`` cannot be written.
     """
     check_numbers(train=(train, 0), val=(val, 0), seed=(seed, 0), workers=(workers or 1, 1))

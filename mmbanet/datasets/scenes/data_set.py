@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from mmbanet.datasets.panoptic_files import partial_folder
+from ..panoptic_files import partial_folder
 
 SPLITS = ('train', 'val')
 RECORD = 'scenes.json'
@@ -43,28 +44,39 @@ def write_data_set(
 ) -> Path:
     """Writes a data set in COCO's layout, unless it is already there.
 
-    Everything is written to a folder beside ``root`` that is renamed at the end, so that an
-    interrupted run leaves nothing that looks complete.
+    ``root`` then holds, for each split, the panoptic annotations in
+    ``annotations/panoptic_{split}.json`` and ``annotations/panoptic_{split}/*.png``, the instances
+    in ``annotations/instances_{split}.json`` and the images in ``{split}/*.jpg``; and in
+    ``scenes.json`` the record of how all was made, with the digests of the files. Everything is
+    written to a folder beside ``root`` that is renamed at the end, so that an interrupted run
+    leaves nothing that looks complete.
 
     Args:
         root: Folder of the data set.
-        record: How it is made; written to ``scenes.json``.
+        record: How it is made: ``version``, ``seed`` and what else decides it, for JSON.
         counts: Images of each split.
         write_one: Writes a scene.
         categories: Of each split.
         workers: Processes; all cores if not given.
-        overwrite: Replace other scenes in ``root``; never anything but scenes.
+        overwrite: Replace other scenes in ``root``; never what was not generated.
 
     Returns:
         ``root``.
 
     Raises:
-        FileExistsError: ``root`` holds something else, or other scenes without ``overwrite``.
+        FileExistsError: ``root`` holds something else, other scenes without ``overwrite``, or
+            scenes of which files are gone or changed.
         OSError: ``root`` cannot be written.
     """
     # A link to a folder elsewhere stays, and what it points to is written.
     target = Path(root).resolve()
-    found = _read_record(target)
+    found, files = _read_record(target)
+    changed = [name for name, digest in files.items() if _digest(target / name) != digest]
+    if changed:
+        raise FileExistsError(
+            f'{root} is incomplete: {changed[0]} is gone or was changed (of its {len(files)} files '
+            f'{len(changed)}): delete the folder to generate it again, or choose another'
+        )
     if found == record and not overwrite:
         return Path(root)
     if found is not None and not overwrite:
@@ -72,6 +84,12 @@ def write_data_set(
             f'{root} holds other scenes, made with {found}, asked for {record}: choose another '
             'folder or overwrite'
         )
+    foreign = _files(target) - {*files, RECORD}
+    if foreign:
+        raise FileExistsError(
+            f'{root} holds {min(foreign)}, which was not generated: choose another folder'
+        )
+
     with partial_folder(target) as folder:
         with _workers(workers or os.cpu_count()) as pool:
             for split, count in counts.items():
@@ -81,7 +99,8 @@ def write_data_set(
                 scenes = pool.map(partial(write_one, folder, split), range(count), chunksize=8)
                 entries = list(tqdm(scenes, desc=split, total=count, unit='scene'))
                 _write_annotations(annotations, split, entries, categories.get(split, []))
-        (folder / RECORD).write_text(json.dumps(record))
+        files = {name: _digest(folder / name) for name in sorted(_files(folder))}
+        (folder / RECORD).write_text(json.dumps(dict(record, files=files), indent=0))
         if found is not None:
             shutil.rmtree(target)
         folder.rename(target)
@@ -105,26 +124,46 @@ def _write_annotations(
         'info': info,
         'images': images,
         'annotations': [{'id': i, **instance} for i, instance in enumerate(instances, 1)],
-        'categories': [category for category in categories if category['isthing']],
+        'categories': [
+            {key: value for key, value in category.items() if key not in ('isthing', 'color')}
+            for category in categories
+            if category['isthing']
+        ],
     }
     (folder / f'instances_{split}.json').write_text(json.dumps(things))
 
 
-def _read_record(root: Path) -> dict | None:
-    """How the scenes in ``root`` were made; None if nothing is there.
+def _read_record(root: Path) -> tuple[dict | None, dict[str, str]]:
+    """How the scenes in ``root`` were made, None if nothing is there; and their files' digests.
 
     Raises:
         FileExistsError: ``root`` holds something else, which is not ours to replace.
     """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return None
+        return None, {}
     try:
         found = json.loads((root / RECORD).read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or not {'version', 'train', 'val', 'seed'} <= found.keys():
-        raise FileExistsError(f'{root} exists and holds no generated scenes: choose another folder')
-    return found
+        files = found.pop('files')
+        known = isinstance(files, dict) and {'version', *SPLITS, 'seed'} <= found.keys()
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise FileExistsError(
+            f'{root} exists and holds no generated scenes with the record {RECORD} of all files: '
+            'delete it, or choose another folder'
+        )
+    return found, files
+
+
+def _files(root: Path) -> set[str]:
+    """All that is in a folder but its folders, relative to it."""
+    paths = (path for path in root.rglob('*') if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(root).as_posix() for path in paths}
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None if there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 @contextmanager

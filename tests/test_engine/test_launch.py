@@ -1,0 +1,81 @@
+"""Settings that tools share: where the data set lies, and what is written in the end."""
+
+import argparse
+import json
+
+import pytest
+from mmengine.config import Config
+
+from mmbanet.engine.launch import argument_parser, load_config, output_file, replace_data_root
+
+from ..conftest import CONFIGS
+
+ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+
+
+def text(cfg: Config) -> str:
+    """Of the whole config, but for what the tools set."""
+    content = cfg.to_dict()
+    return json.dumps({key: content[key] for key in content.keys() - {'work_dir', 'launcher'}})
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_no_path_of_our_configs_under_the_old_root_is_left(path):
+    old = Config.fromfile(path)
+    cfg = load_config(argument_parser('').parse_args([str(path), '--data-root', '/disk/new']))
+    assert old.data_root in ('data/coco/', 'data/scenes/', 'data/camvid/')
+    moved = json.loads(text(cfg))
+    assert old.data_root not in text(cfg)
+    # Nothing else has changed.
+    assert json.loads(text(cfg).replace('/disk/new/', old.data_root)) == json.loads(text(old))
+    assert moved['data_root'] == moved['test_dataloader']['dataset']['data_root'] == '/disk/new/'
+
+
+def test_paths_move_wherever_they_are():
+    def dataset(root: str) -> dict:
+        return dict(data_root=root, ann_file='a.json', data_prefix=dict(img='train/'))
+
+    def config(root: str) -> Config:
+        many = [dataset(f'{root}/one/'), dict(type='RepeatDataset', dataset=dataset(f'{root}/'))]
+        return Config(
+            dict(
+                data_root=f'{root}/',
+                model=dict(parts=[dict(semantic_model=dict(folder=f'{root}/semantic'))]),
+                train_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=many)),
+                val_evaluator=[dict(ann_file=f'{root}/a.json'), dict(inner=(f'{root}/b/',))],
+                tta_model=dict(module=dict(folder=root)),
+                instances_ann_file=f'{root}/annotations/instances.json',
+                untouched=['data/sets', 'my_data/set/a', 's3://data/set/a', '/data/set/a', 'set'],
+                other=dataset('data/other/'),
+            )
+        )
+
+    outputs = dict(
+        work_dir='data/set/work',
+        test_evaluator=dict(outfile_prefix='data/set/results', out_file_path='data/set/out.pkl'),
+        vis_backends=[dict(type='LocalVisBackend', save_dir='data/set/pictures')],
+    )
+    for root in ('data/set', './data/set', 'data//set'):
+        cfg = config(root)
+        cfg.merge_from_dict(outputs)
+        replace_data_root(cfg, 'new/place')
+        expected = config('new/place')
+        expected.merge_from_dict(outputs)
+        assert cfg.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize('settings', [{}, dict(data_root=''), dict(data_root='./')])
+def test_a_config_without_a_root_is_refused(settings):
+    with pytest.raises(ValueError, match='--data-root replaces data_root of the config'):
+        replace_data_root(Config(dict(settings, path='a.json')), 'new')
+
+
+def test_an_output_is_checked_before_the_work_begins(tmp_path):
+    assert output_file(str(tmp_path / 'new' / 'folder' / 'a.json')).parent.is_dir()
+    (tmp_path / 'file').touch()
+    for path, message in [
+        (tmp_path / 'file' / 'a.json', 'cannot create its folder: .*file'),
+        (tmp_path / 'new', 'expected a file to be written, .*new is a folder'),
+    ]:
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            output_file(str(path))

@@ -22,7 +22,10 @@ import math
 import os
 import sys
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -154,7 +157,7 @@ def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:
     configs = list(dict.fromkeys(config_names(row, args.data)[1] for row in rows))
     runs = [trained(config, seed, args) for seed in range(args.seeds) for config in configs]
     start = time.monotonic()
-    futures = [pool.submit(run.train) for run in runs]
+    futures = submit(pool, [run.train for run in runs])
     for number, (run, future) in enumerate(zip(runs, futures), start=1):
         what = 'trained' if future.result() else 'found'
         minutes = (time.monotonic() - start) / 60
@@ -172,18 +175,34 @@ def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[
     """
     names = [config_names(row, args.data) for row in rows]
     tests = [
-        [pool.submit(trained(config, seed, args).evaluate, name) for seed in range(args.seeds)]
+        partial(trained(config, seed, args).evaluate, name)
         for name, config in names
+        for seed in range(args.seeds)
     ]
+    done = iter(submit(pool, tests))
     backbones = BACKBONES[args.data]
     return [
         report.Measured(
             row,
             cells=tuple(backbones.get(cell, cell) for cell in row.cells),
-            metrics=[future.result() for future in part],
+            metrics=[future.result() for future in islice(done, args.seeds)],
         )
-        for row, part in zip(rows, tests)
+        for row in rows
     ]
+
+
+def submit(pool: Executor, functions: list[Callable]) -> list[Future]:
+    """Calls them in the pool, in their order; none is begun any more once one has failed."""
+
+    def stop(done: Future) -> None:
+        if not done.cancelled() and done.exception():
+            for future in futures:
+                future.cancel()
+
+    futures = [pool.submit(function) for function in functions]
+    for future in futures:
+        future.add_done_callback(stop)
+    return futures
 
 
 def trained(config: str, seed: int, args: argparse.Namespace) -> Trained:

@@ -131,10 +131,11 @@ def test_a_checkpoint_of_another_config_is_refused(run, calls, option, part):
 
 
 def test_a_training_that_was_interrupted_goes_on_with_its_own_config_only(run, tool, calls):
-    _, failing = calls
+    made, failing = calls
     failing.add(('train.py', 'ablation/banet_r18_fpn_sim_roi_upsample_scenes', 0))
     with pytest.raises(tool.RunFailed):
         run('--table', '6', '--seeds', '1')
+    assert made == list(failing)  # nobody waits for the next one to hear of it
     failing.clear()
     with pytest.raises(ValueError, match='holds an interrupted training of something else'):
         run('--table', '6', '--seeds', '1', '--cfg-options', 'train_cfg.max_iters=7')

@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from paper import report
 from paper.figure import draw_results
-from paper.runs import TOOLS, RunFailed, Trained, interrupt_tools
+from paper.runs import TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.scenes import generate_scenes
@@ -59,6 +59,7 @@ def main() -> None:
     rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
     provide_data(args)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
+    interrupted.clear()
     with ThreadPoolExecutor(args.jobs) as pool:
         try:
             train(rows, args, pool)

@@ -226,7 +226,7 @@ def test_path_follows_the_data_root(root, tmp_path_factory, where):
 
 def test_missing_file_says_how_to_train_without(root):
     (root / 'instances.json').unlink()
-    message = r'not found: .*instances\.json.*make_scenes\.py.*--overwrite.*instances_ann_file=None'
+    message = r'not found: .*instances\.json.*deleted.*make_scenes\.py.*instances_ann_file=None'
     with pytest.raises(FileNotFoundError, match=message):
         build(root)
 

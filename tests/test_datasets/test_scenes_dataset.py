@@ -80,7 +80,9 @@ def test_scenes_of_before_say_how_to_make_them_anew(tmp_path, small_cfg):
         build(small_cfg, root)
     record = root / 'scenes.json'
     record.write_text(json.dumps(json.loads(record.read_text()) | dict(version=1)))
-    with pytest.raises(FileExistsError, match='overwrite'):
+    with pytest.raises(
+        FileExistsError, match=r'instances_train\.json is gone .*: delete the folder'
+    ):
         generate_scenes(root, train=1, val=1, size=64, workers=1)
 
 

@@ -259,6 +259,17 @@ def test_an_interruption_ends_the_training_and_says_how_to_go_on(scenes, tmp_pat
     )
 
 
+def test_a_tool_that_was_about_to_start_is_interrupted(run, tool, monkeypatch):
+    monkeypatch.setattr(tool.interrupted, 'clear', lambda: None)
+    tool.interrupted.set()
+    try:
+        with pytest.raises(tool.RunFailed, match=r'train\.py failed'):
+            run('--table', '6', '--seeds', '1')
+    finally:
+        monkeypatch.undo()
+        tool.interrupted.clear()
+
+
 def test_a_failing_tool_names_its_log(run, tool):
     with pytest.raises(tool.RunFailed, match=r'train.py failed, see .*train\.log: .*no_such_part'):
         run('--table', '6', '--seeds', '1', '--cfg-options', 'model.neck.no_such_part=1')

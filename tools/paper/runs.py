@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -32,12 +32,15 @@ from mmbanet.engine.launch import argument_parser, load_config
 TOOLS = Path(__file__).parents[1]
 CONFIGS = TOOLS.parent / 'configs'
 _running: set[subprocess.Popen] = set()
+#: Set by Ctrl-C: a tool that a thread was just about to start ends at once, too.
+interrupted = Event()
 # Reading a config and building its parts are not for several threads at a time.
 _configs = Lock()
 
 
 def interrupt_tools() -> None:
     """Passes Ctrl-C on to the tools that are running: this process may be all that got it."""
+    interrupted.set()
     for process in list(_running):
         process.send_signal(signal.SIGINT)
 
@@ -185,6 +188,8 @@ class Trained(NamedTuple):
                 raise RunFailed(f'another process is still writing {path}') from error
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             _running.add(process)
+            if interrupted.is_set():
+                process.send_signal(signal.SIGINT)
             code = process.wait()
             _running.discard(process)
         if code != 0:

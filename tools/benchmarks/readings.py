@@ -62,6 +62,9 @@ def readings(cfg: Config) -> dict[str, dict]:
         for removal in ('joint', 'front_to_back')
     }
     settings['without OH, selection as with OH'] = dict(order=None)
+    # Kirillov et al.'s code: confident masks, whose duplicates fall to the overlap test alone.
+    confident = dict(score_thr=0.5, nms=None)
+    settings["without OH, panopticapi's selection"] = dict(order=None, test_cfg=confident)
     # mmdet's heuristic head takes whatever the RoI head hands over.
     everything = dict(score_thr=cfg.model.test_cfg.rcnn.score_thr, nms=None)
     settings["without OH, mmdet's selection"] = dict(order=None, test_cfg=everything)

@@ -1,6 +1,7 @@
 """Paths and small inputs that several tests share."""
 
 import os
+import signal
 
 if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch is imported
     os.environ['OMP_NUM_THREADS'] = '1'
@@ -26,6 +27,11 @@ DEVICES = [
 ]
 # One real COCO val2017 image with its panoptic annotation, in the official layout.
 COCO_SAMPLE = Path(os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample'))
+
+
+# A shell's background job ignores Ctrl-C, and so do all that it starts: tests that send it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

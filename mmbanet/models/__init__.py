@@ -6,9 +6,8 @@ from mmbanet.registry import MODELS
 from .deform_conv import DeformConv2dPack
 from .detectors import BANet, InstanceSemanticFusion
 from .fusion import OcclusionAwareFusionHead, resolve_occlusion
-from .instance_feature_mask_head import InstanceFeatureMaskHead
 from .oracles import OracleModel
-from .s2i_roi_extractor import S2IRoIExtractor
+from .roi import InstanceFeatureMaskHead, S2IRoIExtractor
 from .semantic import (
     I2SHead,
     SemanticFeatureHead,

@@ -4,8 +4,8 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmbanet.models.detectors.gt_boxes import sample_gt_boxes
 from mmbanet.models.detectors.input_images import rgb_images
+from mmbanet.models.roi.gt_boxes import sample_gt_boxes
 
 from ..conftest import DEVICES, make_sample
 

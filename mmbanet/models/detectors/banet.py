@@ -19,17 +19,17 @@ import torch
 from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanopticSegmentor
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
-from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
+from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig, PixelList
 from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
 from ..fusion import OcclusionAwareFusionHead, select_detections
-from ..s2i_roi_extractor import S2IRoIExtractor
+from ..roi import S2IRoIExtractor
+from ..roi.gt_boxes import sample_gt_boxes
 from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits
 from .checks import check_parts, last_stage
 from .drawing import semantic_prediction
-from .gt_boxes import sample_gt_boxes
 from .img_metas import without_padding
 from .input_images import rgb_images
 
@@ -166,19 +166,11 @@ class BANet(TwoStagePanopticSegmentor):
             sample.pred_instances = instances
             sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
 
-        head = self.panoptic_fusion_head
-        if isinstance(head, OcclusionAwareFusionHead):
-            images = None
-            if head.needs_images:
-                images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
-            panoptic = head.predict(detections, labels, images)
+        if isinstance(self.panoptic_fusion_head, OcclusionAwareFusionHead):
+            images = self._images_for_fusion(batch_inputs, img_metas, rescale)
+            panoptic = self.panoptic_fusion_head.predict(detections, labels, images)
         else:
-            selection = self._select_for_fusion(detections)
-            selected = [item[chosen] for item, chosen in zip(detections, selection)]
-            resized = resize_logits(logits, img_metas, rescale)
-            if layout_of(head) != self.semantic_layout:
-                resized = [merge_things(item, self.num_things_classes) for item in resized]
-            panoptic = head.predict(selected, resized)
+            panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
@@ -249,6 +241,26 @@ class BANet(TwoStagePanopticSegmentor):
         instances = self._instance_features(roi_inputs, rois)
         img_shapes = [meta['img_shape'][:2] for meta in img_metas]
         return self.i2s_head(semantic['seg_feats'], instances, rois, img_shapes)
+
+    def _images_for_fusion(
+        self, batch_inputs: Tensor, img_metas: Sequence[dict], rescale: bool
+    ) -> list[Tensor] | None:
+        """RGB images at the size of the results, where an order rule looks at them."""
+        if not self.panoptic_fusion_head.needs_images:
+            return None
+        return rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
+
+    def _fuse_as_mmdet(
+        self, detections: InstanceList, logits: Tensor, img_metas: Sequence[dict], rescale: bool
+    ) -> PixelList:
+        """By one of mmdet's heads, which select nothing and take logits of the results' size."""
+        head = self.panoptic_fusion_head
+        selection = self._select_for_fusion(detections)
+        selected = [item[chosen] for item, chosen in zip(detections, selection)]
+        resized = resize_logits(logits, img_metas, rescale)
+        if layout_of(head) != self.semantic_layout:
+            resized = [merge_things(item, self.num_things_classes) for item in resized]
+        return head.predict(selected, resized)
 
     def _select_for_fusion(self, detections: InstanceList) -> list[Tensor]:
         """Indices of the detections that fusion, and therefore I2S, sees."""

@@ -12,7 +12,10 @@ from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='mmbanet', parent=MMENGINE_MODELS, locations=['mmbanet.models'])
 DATASETS = Registry(
-    'dataset', scope='mmbanet', parent=MMENGINE_DATASETS, locations=['mmbanet.datasets']
+    'dataset',
+    scope='mmbanet',
+    parent=MMENGINE_DATASETS,
+    locations=['mmbanet.datasets', 'mmbanet.scenes'],
 )
 TRANSFORMS = Registry(
     'transform', scope='mmbanet', parent=MMENGINE_TRANSFORMS, locations=['mmbanet.datasets']

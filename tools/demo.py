@@ -21,9 +21,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmbanet.datasets import load_panoptic_map
-from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.engine.fingerprints import differences, training_fingerprint
 from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.scenes import generate_scenes
 from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'banet' / 'banet_r18_fpn_scenes.py'

@@ -1,46 +1,10 @@
-"""Generate scenes in COCO's panoptic format: ``python tools/make_scenes.py --out data/scenes``.
-
-Drawn ones, or composed of the photographs of a COCO panoptic data set (``--photographs ROOT``).
-"""
+"""Generate scenes in COCO's panoptic format: ``python tools/make_scenes.py --out data/scenes``."""
 
 from mmbanet.cli import run_tool
 
 if __name__ == '__main__':
     run_tool(__file__, 'nothing was kept, the same command starts again')
 
-import argparse
-from concurrent.futures import BrokenExecutor
+from mmbanet.cli.make_scenes import main
 
-from mmbanet.datasets.scenes import generate_scenes
-from mmbanet.scenes.photographs import INSTANCE_MASKS, compose_scenes
-
-
-def main() -> None:
-    """Parses the arguments and generates."""
-    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
-    parser.add_argument('--out', required=True, help='folder of the data set')
-    parser.add_argument('--train', type=int, help='training images (default: 1000)')
-    parser.add_argument('--val', type=int, help='validation images (default: 200)')
-    parser.add_argument(
-        '--size', type=int, help='longer side in pixels (default: 128, or as the photographs)'
-    )
-    parser.add_argument('--seed', type=int, help='(default: 0)')
-    parser.add_argument('--workers', type=int, help='processes (default: all cores)')
-    parser.add_argument('--overwrite', action='store_true', help='replace other scenes there')
-    photos = parser.add_argument_group('of photographs')
-    photos.add_argument('--photographs', metavar='ROOT', help='a COCO panoptic data set')
-    photos.add_argument('--overlap', type=float, help='share placed to overlap (default: 0.8)')
-    photos.add_argument('--same-class', type=float, help='share of those of one class')
-    photos.add_argument(
-        '--instance-masks', choices=INSTANCE_MASKS, help='(default: things_on_top, as in COCO)'
-    )
-    args = vars(parser.parse_args())
-    make = compose_scenes if 'photographs' in args else generate_scenes
-    only_photos = {'overlap', 'same_class', 'instance_masks'} & args.keys()
-    if make is generate_scenes and only_photos:
-        parser.error(f'--{min(only_photos).replace("_", "-")} needs --photographs')
-    try:
-        root = make(args.pop('out'), **args)
-    except BrokenExecutor as error:
-        raise OSError(f'a worker was ended from outside: {error}') from error
-    print(f'scenes are in {root}')
+__all__ = ['main']

@@ -1,27 +1,10 @@
-"""How much the instance masks of a data set overlap: ``tools/mask_overlap.py INSTANCES_JSON``.
-
-Of COCO's instance annotations, or of panoptic annotations with their PNGs (``--seg-prefix``),
-whose masks never overlap. What does not overlap in training gives occlusion handling nothing to
-decide.
-"""
+"""Count overlapping instance masks: ``python tools/mask_overlap.py INSTANCES_JSON``."""
 
 from mmbanet.cli import run_tool
 
 if __name__ == '__main__':
     run_tool(__file__, 'the same command starts again')
 
-import argparse
+from mmbanet.cli.mask_overlap import main
 
-from mmbanet.datasets.mask_overlap import measure_overlap
-
-
-def main() -> None:
-    """Parses the arguments, counts, prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('ann_file', help='instances JSON; with --seg-prefix: panoptic JSON')
-    parser.add_argument('--seg-prefix', help='folder of the PNGs of panoptic annotations')
-    args = parser.parse_args()
-    counts = measure_overlap(args.ann_file, args.seg_prefix)
-    print(f'{args.ann_file}: {counts.table()}')
+__all__ = ['main']

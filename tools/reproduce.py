@@ -34,7 +34,7 @@ from paper.figure import draw_results
 from paper.runs import TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
 
-from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.scenes import generate_scenes
 
 SCENES = (1000, 200)  # what the published tables were made with
 OPERATORS = {

@@ -4,13 +4,11 @@ from .load_panoptic_annotations import LoadPanopticAnnotations
 from .panoptic_annotations import PanopticAnnotations
 from .panoptic_copy_paste import PanopticCopyPaste
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
-from .scenes_dataset import ScenesDataset
 
 __all__ = [
     'LoadPanopticAnnotations',
     'PanopticAnnotations',
     'PanopticCopyPaste',
     'PanopticDataset',
-    'ScenesDataset',
     'load_panoptic_map',
 ]

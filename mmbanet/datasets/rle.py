@@ -1,9 +1,15 @@
-"""COCO's run-length encoded masks, checked before they are decoded."""
+"""COCO's run-length encoded masks: as JSON holds them, and checked before they are decoded."""
 
 from __future__ import annotations
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+
+def encode_rle(mask: np.ndarray) -> dict:
+    """A mask (H, W) bool as COCO's compressed RLE, ``counts`` as ASCII for JSON."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
 
 
 def decode_rle(rle: dict, size: tuple[int, int]) -> np.ndarray:

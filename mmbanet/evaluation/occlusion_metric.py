@@ -11,10 +11,10 @@ from mmengine.evaluator import BaseMetric
 
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.registry import METRICS
+from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
 from mmbanet.structures import OcclusionGraph
 
 from .predictions import decode_masks
-from .true_depth import KINDS, TrueDepth, check_depth
 
 
 @METRICS.register_module()

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 
-from mmbanet.datasets.scenes.classes import CATEGORIES, METAINFO
+from mmbanet.scenes.drawn.classes import CATEGORIES, METAINFO
 
 from ..conftest import CONFIGS
 

@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.mask_overlap import measure_overlap
-from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.scenes import generate_scenes
 
 from ..conftest import COCO_SAMPLE, ROOT
 

@@ -9,7 +9,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import DATASETS
 
 from mmbanet.datasets import PanopticCopyPaste
-from mmbanet.datasets.scenes import METAINFO, generate_scenes
+from mmbanet.scenes import METAINFO, generate_scenes
 
 
 def make(things: list[tuple[int, tuple[int, int, int, int]]], color: int, size=(60, 80)) -> dict:

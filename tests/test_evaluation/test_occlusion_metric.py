@@ -11,8 +11,8 @@ from mmengine.registry import METRICS
 from mmengine.structures import InstanceData, PixelData
 from pycocotools import mask as coco_mask
 
-from mmbanet.datasets.scenes import generate_scenes
 from mmbanet.models.fusion import explain_occlusion
+from mmbanet.scenes import generate_scenes
 
 SIZE = 20, 30
 # name: label, y1, y2, x1, x2, colour. From front to back.

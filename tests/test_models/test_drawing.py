@@ -9,7 +9,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from mmbanet.datasets.scenes.classes import METAINFO
+from mmbanet.scenes.drawn.classes import METAINFO
 
 from ..conftest import CONFIGS, make_sample
 from . import families

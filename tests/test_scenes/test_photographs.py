@@ -13,7 +13,7 @@ from panopticapi.utils import rgb2id
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import PanopticDataset
-from mmbanet.datasets.scenes import METAINFO, generate_scenes
+from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.scenes.photographs import INSTANCE_MASKS, compose_scenes
 from mmbanet.scenes.photographs.candidates import Candidate
 from mmbanet.scenes.photographs.cutout import Cutout, cut_out

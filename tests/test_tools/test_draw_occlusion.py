@@ -14,8 +14,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmbanet.datasets.scenes import METAINFO, generate_scenes
 from mmbanet.models.fusion import OcclusionAwareFusionHead
+from mmbanet.scenes import METAINFO, generate_scenes
 
 from ..conftest import CONFIGS
 

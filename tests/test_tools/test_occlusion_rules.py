@@ -14,10 +14,10 @@ from panopticapi.utils import rgb2id
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmbanet.datasets.scenes import METAINFO, generate_scenes
 from mmbanet.engine.launch import replace_data_root
 from mmbanet.models import BANet
 from mmbanet.registry import MODELS
+from mmbanet.scenes import METAINFO, generate_scenes
 
 from ..conftest import CONFIGS
 

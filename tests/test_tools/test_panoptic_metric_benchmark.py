@@ -7,7 +7,7 @@ import sys
 import pytest
 from mmdet.evaluation.metrics import CocoPanopticMetric
 
-from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.scenes import generate_scenes
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.scenes import generate_scenes
 
 from ..conftest import CONFIGS, ROOT
 

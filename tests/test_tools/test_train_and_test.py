@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmbanet.datasets.scenes import generate_scenes
+from mmbanet.scenes import generate_scenes
 
 from ..conftest import CONFIGS, ROOT
 

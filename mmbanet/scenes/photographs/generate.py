@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmbanet.datasets.scenes.data_set import SPLITS, check_numbers, write_data_set
-
+from ..data_set import SPLITS, Entries, check_numbers, write_data_set
 from .compose import Composer
 from .source import PhotographSource
 from .writer import INSTANCE_MASKS, write_scene
@@ -34,7 +33,7 @@ def compose_scenes(
 ) -> Path:
     """Composes a data set in COCO's panoptic layout of photographs, unless it is already there.
 
-    The layout is that of the drawn scenes, see :func:`mmbanet.datasets.scenes.generate_scenes`.
+    The layout is that of the drawn scenes, see :func:`mmbanet.scenes.generate_scenes`.
     Scenes of a split are made of photographs of the same split.
 
     Args:
@@ -117,7 +116,7 @@ def _write_one(
     folder: Path,
     split: str,
     index: int,
-) -> tuple[dict, dict, list[dict]]:
+) -> Entries:
     """Composes and writes one scene; a generator of its own makes it independent of the others."""
     composer = _composer(photographs, split, size, overlap, same_class)
     scene = composer.compose(np.random.default_rng([seed, SPLITS.index(split), index]))

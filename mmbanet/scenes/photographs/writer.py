@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.panoptic_files import (
     distinct_ids,
@@ -14,7 +13,9 @@ from mmbanet.datasets.panoptic_files import (
     write_image,
     write_segment_map,
 )
+from mmbanet.datasets.rle import encode_rle
 
+from ..data_set import Entries
 from .compose import PhotographScene
 
 #: What the masks of ``instances_*.json`` hold.
@@ -30,12 +31,8 @@ def write_scene(
     split: str,
     categories: list[dict],
     instance_masks: str,
-) -> tuple[dict, dict, list[dict]]:
-    """Writes the JPG and the PNG of a scene.
-
-    Returns:
-        The ``images`` entry, the panoptic ``annotations`` entry and those of its instances.
-    """
+) -> Entries:
+    """Writes the JPG and the PNG of a scene; returns its entries of the JSON files."""
     owner = front_most([segment.mask for segment in scene.segments])
     visible = [owner == i for i in range(len(scene.segments))]
     # Stuff may be covered altogether.
@@ -48,7 +45,7 @@ def write_scene(
         label, mask, crowd = scene.segments[i]
         segment_map[visible[i]] = ids[i]
         info = segment_info(ids[i], categories[label]['id'], visible[i])
-        segments.append(info | {'iscrowd': int(crowd), 'amodal_rle': encode(mask)})
+        segments.append(info | {'iscrowd': int(crowd), 'amodal_rle': encode_rle(mask)})
     height, width = owner.shape
     stem = f'{image_id:012d}'
     image = {'id': image_id, 'file_name': f'{stem}.jpg', 'height': height, 'width': width}
@@ -62,7 +59,8 @@ def write_scene(
     options = (cv2.IMWRITE_JPEG_QUALITY, scene.quality)
     write_image(root / split / image['file_name'], scene.image, options)
     write_segment_map(root / 'annotations' / f'panoptic_{split}' / f'{stem}.png', segment_map)
-    return image, annotation, _instances(scene, visible, segments, image_id, instance_masks)
+    instances = _instances(scene, visible, segments, image_id, instance_masks)
+    return Entries(image, annotation, instances)
 
 
 def known_pairs(scene: PhotographScene) -> list[tuple[int, int]]:
@@ -84,12 +82,6 @@ def front_most(masks: list[np.ndarray]) -> np.ndarray:
     return owner
 
 
-def encode(mask: np.ndarray) -> dict:
-    """A mask (H, W) bool as COCO's compressed RLE, ``counts`` as ASCII."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
-
-
 def _instances(
     scene: PhotographScene,
     visible: list[np.ndarray],
@@ -108,7 +100,7 @@ def _instances(
             mask = mask | (thing.mask & np.any(small, axis=0)) if small else mask
         info = segment_info(i, segments[i]['category_id'], mask)
         del info['id']
-        entries.append(info | {'image_id': image_id, 'segmentation': encode(mask)})
+        entries.append(info | {'image_id': image_id, 'segmentation': encode_rle(mask)})
     return entries
 
 

@@ -9,7 +9,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData, PixelData
 from PIL import Image
 
-from mmbanet.datasets.scenes.classes import CATEGORIES
+from mmbanet.scenes.drawn.classes import CATEGORIES
 
 SIZE = (128, 192)  # of the original image; the network sees half of it
 SKY, GROUND = 8, 12

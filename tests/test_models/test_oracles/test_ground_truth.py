@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
-from mmbanet.datasets.scenes.classes import CATEGORIES
 from mmbanet.models.oracles import GroundTruth
+from mmbanet.scenes.drawn.classes import CATEGORIES
 
 from ...conftest import CONFIGS
 from .scenes import GROUND, SIZE, SKY, make_sample, write_dataset

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 
 from mmbanet.datasets import PanopticAnnotations
-from mmbanet.datasets.scenes import generate_scenes
-from mmbanet.evaluation import true_depth
-from mmbanet.evaluation.true_depth import TrueDepth
+from mmbanet.scenes import generate_scenes, true_depth
+from mmbanet.scenes.true_depth import TrueDepth
 
 
 def columns(start, stop):

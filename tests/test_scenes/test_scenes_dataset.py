@@ -13,7 +13,7 @@ from panopticapi.utils import rgb2id
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmbanet.datasets.scenes import SMALL_THINGS, generate_scenes
+from mmbanet.scenes import SMALL_THINGS, generate_scenes
 
 IMAGES = 24
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data_set import SPLITS, Entries, check_numbers, write_data_set
 from .classes import CATEGORIES
-from .data_set import SPLITS, check_numbers, write_data_set
 from .scene import draw_scene
-from .writer import Entries, write_scene
+from .writer import write_scene
 
 #: Part of the record of a data set; raise it when the same seed gives other files.
 GENERATOR_VERSION = 2

@@ -14,7 +14,7 @@ from panopticapi.evaluation import pq_compute
 from panopticapi.utils import rgb2id
 from pycocotools import mask as coco_mask
 
-from mmbanet.datasets.scenes import CATEGORIES, METAINFO, SMALL_THINGS, data_set, generate_scenes
+from mmbanet.scenes import CATEGORIES, METAINFO, SMALL_THINGS, data_set, generate_scenes
 
 COUNTS = dict(train=60, val=12)
 CATEGORY = {category['id']: category for category in CATEGORIES}

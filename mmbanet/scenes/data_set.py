@@ -12,18 +12,33 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 from tqdm import tqdm
 
-from ..panoptic_files import partial_folder
+from mmbanet.datasets.panoptic_files import partial_folder
 
 SPLITS = ('train', 'val')
 RECORD = 'scenes.json'
 
-#: Writes the scene of a folder, split and number; returns its ``images`` entry, its panoptic
-#: ``annotations`` entry and those of its instances.
-WriteOne = Callable[[Path, str, int], tuple[dict, dict, list[dict]]]
+
+class Entries(NamedTuple):
+    """What the JSON files of a split say of an image.
+
+    Attributes:
+        image: Of ``images``, in both files.
+        panoptic: Of the panoptic file's ``annotations``.
+        instances: Of the instances file's ``annotations``, still without ``id``.
+    """
+
+    image: dict
+    panoptic: dict
+    instances: list[dict]
+
+
+#: Writes the scene of a folder, split and number.
+WriteOne = Callable[[Path, str, int], Entries]
 
 
 def check_numbers(**bounds: tuple[int, int]) -> None:
@@ -108,15 +123,15 @@ def write_data_set(
 
 
 def _write_annotations(
-    folder: Path, split: str, entries: list[tuple[dict, dict, list[dict]]], categories: list[dict]
+    folder: Path, split: str, entries: list[Entries], categories: list[dict]
 ) -> None:
-    images = [image for image, _, _ in entries]
-    instances = [instance for _, _, found in entries for instance in found]
+    images = [entry.image for entry in entries]
+    instances = [instance for entry in entries for instance in entry.instances]
     info = {'description': f'mmbanet scenes, {split}'}
     panoptic = {
         'info': info,
         'images': images,
-        'annotations': [annotation for _, annotation, _ in entries],
+        'annotations': [entry.panoptic for entry in entries],
         'categories': categories,
     }
     (folder / f'panoptic_{split}.json').write_text(json.dumps(panoptic))

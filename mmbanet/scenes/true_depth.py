@@ -39,7 +39,7 @@ class TrueDepth(NamedTuple):
     def from_annotation(
         cls, annotations: PanopticAnnotations, img_id: int, label_of_category: dict[int, int]
     ) -> TrueDepth:
-        """Reads an annotation with ``depth_order`` and ``amodal_rle`` (see ``datasets.scenes``).
+        """Reads an annotation with ``depth_order`` and ``amodal_rle`` (see :mod:`mmbanet.scenes`).
 
         Args:
             annotations (PanopticAnnotations): Checked by :func:`check_depth`.

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmbanet.apis import evaluate
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.engine.fingerprints import differences, training_fingerprint
 from mmbanet.engine.launch import argument_parser, load_config
@@ -88,7 +89,7 @@ def main() -> None:
     scores, maps = {}, {}
     for name in RULES:
         with Step(f'evaluating {Path(checkpoint).name} with {name} fusion'):
-            scores[name], maps[name] = evaluate(cfg, checkpoint, name)
+            scores[name], maps[name] = fuse(cfg, checkpoint, name)
     print_scores(scores)
     with Step('drawing'):
         for path in draw(cfg, maps, Path(args.work_dir)):
@@ -148,17 +149,14 @@ def train(cfg: Config) -> str:
     return str(final)
 
 
-def evaluate(cfg: Config, checkpoint: str, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+def fuse(cfg: Config, checkpoint: str, name: str) -> tuple[dict, dict[str, np.ndarray]]:
     """PQ metrics and panoptic maps of the validation images with one of ``RULES``."""
     cfg = cfg.copy()
-    cfg.load_from = checkpoint
     cfg.model.panoptic_fusion_head.order = RULES[name]
     cfg.work_dir = f'{cfg.work_dir}/{name}'
     cfg.experiment_name = f'demo_{name}'
-    runner = Runner.from_cfg(cfg)
     maps = PanopticMaps()
-    runner.register_hook(maps, priority='LOWEST')
-    return runner.test(), maps.maps
+    return evaluate(cfg, checkpoint, [maps]), maps.maps
 
 
 def print_scores(scores: dict[str, dict]) -> None:

@@ -14,21 +14,16 @@ if __name__ == '__main__':
 
 import argparse
 import os.path as osp
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
-from mmdet.utils import get_test_pipeline_cfg
-from mmengine.config import Config, DictAction
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.config import DictAction
 from torch import nn
 
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, load_whole
+from mmbanet.apis import init_model, predict
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.visualization import (
     class_palette,
@@ -45,25 +40,14 @@ SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 def main() -> None:
     """Parses and checks the arguments, then draws image by image."""
     args = parse_arguments()
-    for what, path in (('config', args.config), ('checkpoint', args.checkpoint)):
-        if path != 'none' and '://' not in path and not osp.isfile(path):
-            raise FileNotFoundError(f'{what} not found: {osp.abspath(path)}')
     pictures = picture_paths(args.images, args.out)
-
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = load_model(cfg, args.checkpoint, args.device)
-    metainfo = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
-    pipeline = image_pipeline(cfg)
+    model = fusion_model(args.config, args.checkpoint, args.device, args.cfg_options)
+    metainfo = model.dataset_meta
 
     args.out.mkdir(parents=True, exist_ok=True)
     for path, picture in pictures.items():
-        image = cv2.imread(str(path))
-        if image is None:
-            raise ValueError(f'not an image: {path.resolve()}')
-        sample = predict(model, pipeline, path)
-        write_picture(picture, draw(image[..., ::-1], sample, metainfo))
+        sample = predict(model, path)
+        write_picture(picture, draw(cv2.imread(str(path))[..., ::-1], sample, metainfo))
         print(f'\n{path} -> {picture}\n{describe(sample, metainfo["classes"])}', flush=True)
 
 
@@ -113,38 +97,20 @@ def picture_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
     return {file: folder / f'{name}_occlusion.png' for file, name in zip(files.values(), names)}
 
 
-def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
-    """The model of a config, for inference.
+def fusion_model(config: str, checkpoint: str, device: str, cfg_options: dict) -> nn.Module:
+    """The model for inference.
 
     Raises:
         TypeError: Its fusion head gives no occlusion graph.
-        ValueError: A checkpoint of another model.
     """
-    model = MODELS.build(cfg.model)
+    model = init_model(config, None if checkpoint == 'none' else checkpoint, device, cfg_options)
     head = getattr(model, 'panoptic_fusion_head', None)
     if not isinstance(head, OcclusionAwareFusionHead):
         raise TypeError(
             "the model must have panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'"
             f', ...), which gives the occlusion graph, got {type(head).__name__}'
         )
-    if checkpoint != 'none':
-        allow_mmengine_checkpoints()
-        load_whole(partial(load_checkpoint, model), checkpoint, map_location='cpu')
-    return model.to(device).eval()
-
-
-def image_pipeline(cfg: Config) -> Compose:
-    """The test pipeline without its annotations."""
-    steps = get_test_pipeline_cfg(cfg)
-    return Compose([step for step in steps if not step['type'].endswith('Annotations')])
-
-
-@torch.no_grad()
-def predict(model: nn.Module, pipeline: Compose, path: Path) -> DetDataSample:
-    """The model's predictions for an image file."""
-    data = pipeline(dict(img_path=str(path), img_id=0))
-    batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
-    return model.test_step(batch)[0].cpu()
+    return model
 
 
 def draw(image: np.ndarray, sample: DetDataSample, metainfo: dict) -> np.ndarray:

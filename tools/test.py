@@ -9,13 +9,11 @@ if __name__ == '__main__':
     run_tool(__file__, 'no metrics were written, the same command starts again')
 
 import json
-import os.path as osp
-from functools import partial
 
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
-from mmbanet.engine.checkpoints import load_whole
+from mmbanet.apis import evaluate
+from mmbanet.engine.checkpoints import check_checkpoint
 from mmbanet.engine.launch import argument_parser, load_config, output_file
 
 
@@ -27,16 +25,10 @@ def main() -> None:
         '--out', type=output_file, metavar='JSON', help='also write the metrics there'
     )
     args = parser.parse_args()
-    given = args.checkpoint
-    if given is not None and '://' not in given and not osp.isfile(given):
-        raise FileNotFoundError(f'checkpoint not found: {osp.abspath(given)}')
-
+    check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     if args.amp:
         cfg.test_cfg.fp16 = True
-    cfg.load_from = args.checkpoint
-    runner = Runner.from_cfg(cfg)
-    runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)
-    metrics = runner.test()
+    metrics = evaluate(cfg, args.checkpoint)
     if args.out and is_main_process():
         args.out.write_text(json.dumps(metrics, indent=1) + '\n')

@@ -1,6 +1,8 @@
 """Loading checkpoints: MMEngine's own with torch 2.6 and newer, and only those of the model."""
 
+import os.path as osp
 from collections.abc import Callable
+from os import PathLike
 
 import numpy as np
 import torch
@@ -31,6 +33,13 @@ def allow_mmengine_checkpoints() -> None:
             *dtypes,
         ]
     )
+
+
+def check_checkpoint(checkpoint: str | PathLike | None) -> None:
+    """Raises a FileNotFoundError for a file that is not there; None and URLs pass."""
+    if checkpoint is None or '://' in str(checkpoint) or osp.isfile(checkpoint):
+        return
+    raise FileNotFoundError(f'checkpoint not found: {osp.abspath(checkpoint)}')
 
 
 def load_whole(load: Callable, checkpoint: str, **arguments) -> object:

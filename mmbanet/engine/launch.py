@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hub import get_config
 
 from .checkpoints import allow_mmengine_checkpoints
 
@@ -39,6 +40,21 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
     return parser
 
 
+def read_config(path: str | os.PathLike) -> Config:
+    """The config of a file, or of ``mmdet::`` and the name of one of mmdet's.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+    """
+    path = str(path)
+    external = '::' in path
+    try:
+        return get_config(path) if external else Config.fromfile(path)
+    except FileNotFoundError as error:
+        where = path if external else osp.abspath(path)
+        raise FileNotFoundError(f'config not found: {where}') from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config of parsed arguments, ready for MMEngine's runner.
 
@@ -49,12 +65,10 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: ``--amp`` without a GPU.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'config not found: {osp.abspath(args.config)}')
+    cfg = read_config(args.config)
     if args.amp and not torch.cuda.is_available():
         raise ValueError('--amp needs a GPU: mmcv has no half-precision operators for the CPU')
     allow_mmengine_checkpoints()
-    cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

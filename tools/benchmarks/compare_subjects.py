@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 
 import torch
 from compare_inputs import Scene
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, load_whole
-from mmbanet.registry import MODELS
+from mmbanet.apis import init_model
+from mmbanet.engine.launch import read_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NAMED = {
@@ -51,12 +48,9 @@ class Subject:
         self.name = name if name in NAMED else Path(name).stem
         self.scene, self.trained = scene, checkpoint is not None
         cfg.model.backbone.init_cfg = None
-        self.model = MODELS.build(cfg.model)
-        self.model.init_weights()
-        self.model.to(device)
-        if checkpoint:
-            load_weights(self.model, checkpoint)
-        else:
+        self.model = init_model(cfg, checkpoint, device)
+        if checkpoint is None:
+            self.model.init_weights()
             fix_detections(self.model, scene)
         # Images of one size for all; some models' own would pad this one to another.
         self.model.data_preprocessor.batch_augments = None
@@ -100,18 +94,7 @@ def load_config(name: str) -> Config:
         raise ValueError(
             f'unknown model {name!r}: expected one of {", ".join(NAMED)}, or the path of a config'
         )
-    try:
-        return get_config(path) if '::' in path else Config.fromfile(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'config not found: {path}') from error
-
-
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """All weights from a file."""
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f'checkpoint not found: {checkpoint}')
-    allow_mmengine_checkpoints()
-    load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
+    return read_config(path)
 
 
 def fix_detections(model: nn.Module, scene: Scene) -> None:

@@ -13,17 +13,17 @@ if __name__ == '__main__':
     run_tool(__file__, 'nothing was written, the same command starts again')
 
 import json
-import os.path as osp
 
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.utils import ProgressBar
 from timing import machine
 from torch import nn
 
-from mmbanet.engine.checkpoints import load_whole
+from mmbanet.apis import init_model
 from mmbanet.engine.launch import argument_parser, load_config, output_file
 from mmbanet.models.detectors.input_images import rgb_images
 from mmbanet.models.fusion import OcclusionAwareFusionHead
@@ -54,11 +54,8 @@ def main() -> None:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()
-    if not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f'checkpoint not found: {osp.abspath(args.checkpoint)}')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    cfg.log_level = 'WARNING'
     scores = compare(cfg, RULES)
     print('\n' + as_table(scores))
     if args.out:
@@ -78,17 +75,17 @@ def compare(cfg: Config, settings: dict[str, dict]) -> dict[str, dict[str, float
         cfg: With ``load_from``.
         settings: By name, what differs from the config's fusion head; in ``test_cfg`` from its.
     """
-    runner = Runner.from_cfg(cfg)
-    model = runner.model.eval()
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = init_model(cfg, cfg.load_from, device)
     head = getattr(model, 'panoptic_fusion_head', None)
     if not isinstance(head, OcclusionAwareFusionHead):
         raise TypeError(
             "the model must have panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'"
             f', ...), got {type(head).__name__}'
         )
-    load_whole(runner.load_checkpoint, cfg.load_from)
     heads = {name: build_head(cfg, **changes) for name, changes in settings.items()}
-    loader = runner.build_dataloader(cfg.test_dataloader)
+    loader = Runner.build_dataloader(cfg.test_dataloader)
     evaluators = {name: Evaluator(cfg.test_evaluator) for name in heads}
     for evaluator in evaluators.values():
         evaluator.dataset_meta = loader.dataset.metainfo

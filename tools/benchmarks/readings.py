@@ -13,13 +13,13 @@ if __name__ == '__main__':
     run_tool(__file__, 'nothing was written, the same command starts again')
 
 import json
-import os.path as osp
 import statistics
 
 from mmengine.config import Config
 from occlusion_rules import compare
 from timing import machine
 
+from mmbanet.engine.checkpoints import check_checkpoint
 from mmbanet.engine.launch import argument_parser, load_config, output_file
 
 COLUMNS = {
@@ -39,13 +39,11 @@ def main() -> None:
     parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()
     for checkpoint in args.checkpoints:
-        if not osp.isfile(checkpoint):
-            raise FileNotFoundError(f'checkpoint not found: {osp.abspath(checkpoint)}')
+        check_checkpoint(checkpoint)
     scores = {}
     for checkpoint in args.checkpoints:
         cfg = load_config(args)
         cfg.load_from = checkpoint
-        cfg.log_level = 'WARNING'
         for name, score in compare(cfg, readings(cfg)).items():
             scores.setdefault(name, []).append(score)
     print('\n' + as_table(scores))

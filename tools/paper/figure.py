@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
+from mmbanet.apis import init_model, predict
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
@@ -32,11 +31,14 @@ def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) 
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     palette = class_palette(dataset.metainfo)
     chosen = most_things(dataset, count)
-    columns = [predict(*model, dataset, chosen) for model in models.values()]
+    infos = [dataset.get_data_info(index) for index in chosen]
+    paths = [info['img_path'] for info in infos]
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    columns = [predict(init_model(*model, device), paths) for model in models.values()]
     rows = []
-    for place, index in enumerate(chosen):
-        info = dataset.get_data_info(index)
-        maps = [*(column[place] for column in columns), load_panoptic_map(info)]
+    for info, *samples in zip(infos, *columns):
+        maps = [sample.pred_panoptic_seg.sem_seg[0].numpy() for sample in samples]
+        maps.append(load_panoptic_map(info))
         image = cv2.imread(info['img_path'])[..., ::-1]
         rows.append([image, *(colorize(segments, palette) for segments in maps)])
     write_picture(path, draw_grid(rows, ['image', *models, 'ground truth']))
@@ -49,14 +51,3 @@ def most_things(dataset: BaseDataset, count: int) -> list[int]:
         return sum(part['is_thing'] for part in dataset.get_data_info(index)['segments_info'])
 
     return sorted(range(len(dataset)), key=things, reverse=True)[:count]
-
-
-@torch.no_grad()
-def predict(
-    cfg: Config, checkpoint: str, dataset: BaseDataset, chosen: list[int]
-) -> list[np.ndarray]:
-    """A model's panoptic maps (H, W), in mmdet's encoding, of images of a data set."""
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = init_detector(cfg, checkpoint, palette='none', device=device)
-    samples = (model.test_step(pseudo_collate([dataset[index]]))[0] for index in chosen)
-    return [sample.pred_panoptic_seg.sem_seg[0].cpu().numpy() for sample in samples]

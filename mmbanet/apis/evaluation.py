@@ -1,0 +1,37 @@
+"""Config and checkpoint to metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from os import PathLike
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmbanet.engine.checkpoints import check_checkpoint, load_whole
+
+
+def evaluate(
+    config: Config, checkpoint: str | PathLike | None, hooks: Sequence[Hook] = ()
+) -> dict[str, float]:
+    """Metrics of a model over the test set of its config, by MMEngine's runner.
+
+    Args:
+        config: Ready for the runner, with ``work_dir``.
+        checkpoint: File or URL; None if the parts of the model bring their own.
+        hooks: See every batch after all others.
+
+    Raises:
+        FileNotFoundError: No such checkpoint.
+        ValueError: A checkpoint of another model.
+    """
+    check_checkpoint(checkpoint)
+    config = config.copy()
+    config.load_from = None if checkpoint is None else str(checkpoint)
+    runner = Runner.from_cfg(config)
+    runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)
+    for hook in hooks:
+        runner.register_hook(hook, priority='LOWEST')
+    return runner.test()

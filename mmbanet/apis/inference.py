@@ -1,0 +1,119 @@
+"""Config and checkpoint to a model, and images to its predictions."""
+
+from __future__ import annotations
+
+import copy
+import os.path as osp
+from functools import partial
+from os import PathLike
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.apis import inference_detector
+from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, check_checkpoint, load_whole
+from mmbanet.engine.launch import read_config
+
+Image = str | PathLike | np.ndarray
+
+
+def init_model(
+    config: str | PathLike | Config,
+    checkpoint: str | PathLike | None = None,
+    device: str | torch.device = 'cpu',
+    cfg_options: dict | None = None,
+) -> nn.Module:
+    """Builds a model for inference.
+
+    What mmdet's ``init_detector`` does, but of a checkpoint all weights must be the model's, the
+    classes are those of the config's data set, and the config is left as it is.
+
+    Args:
+        config: File, ``mmdet::`` and the name of one of mmdet's, or what was read from one.
+        checkpoint: File or URL; None if the parts of the model bring their own, or for random
+            weights.
+        device: Of the model.
+        cfg_options: Overrides of the config, such as ``{'model.test_cfg.rcnn.score_thr': 0.3}``.
+
+    Returns:
+        The model, with its config as ``cfg`` and the classes and colours as ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: No such config or checkpoint.
+        ValueError: A checkpoint of another model.
+    """
+    cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
+    check_checkpoint(checkpoint)
+    cfg.merge_from_dict(cfg_options or {})
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    if checkpoint is not None:
+        allow_mmengine_checkpoints()
+        load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
+    model.cfg = cfg
+    model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
+    return model.to(device).eval()
+
+
+def predict(
+    model: nn.Module, images: Image | list[Image] | tuple[Image, ...]
+) -> DetDataSample | list[DetDataSample]:
+    """Predictions for images, by the test pipeline of the model's config.
+
+    Args:
+        model: Of :func:`init_model`.
+        images: An image file, or an image (H, W, 3) uint8 BGR, as OpenCV reads it; or several.
+
+    Returns:
+        Predictions on the CPU in pixels of the image; a list of several images'.
+
+    Raises:
+        FileNotFoundError: No such image.
+        TypeError: An image that is neither a path nor an array.
+        ValueError: A file or an array that is not an image.
+    """
+    if not isinstance(images, (list, tuple)):
+        return predict(model, [images])[0]
+    images = [_checked(image) for image in images]
+    pipelines = {kind: _test_pipeline(model.cfg, kind) for kind in {type(i) for i in images}}
+    return [inference_detector(model, i, pipelines[type(i)]).cpu() for i in images]
+
+
+def _test_pipeline(cfg: Config, kind: type) -> Compose:
+    """The test pipeline without annotations, for paths (``str``) or arrays."""
+    steps = []
+    for step in get_test_pipeline_cfg(cfg):
+        if step['type'].endswith('Annotations'):
+            continue
+        if kind is np.ndarray and step['type'].endswith('LoadImageFromFile'):
+            step = dict(step, type='mmdet.LoadImageFromNDArray')
+        steps.append(step)
+    return Compose(steps)
+
+
+def _checked(image: Image) -> str | np.ndarray:
+    """An image as mmdet takes it."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(
+                'images must be of the shape (H, W, 3) and of the dtype uint8, in BGR, got '
+                f'{image.shape} and {image.dtype}'
+            )
+        return image
+    if not isinstance(image, (str, PathLike)):
+        raise TypeError(f'images must be paths or NumPy arrays, got {type(image).__name__}')
+    path = str(image)
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'image not found: {osp.abspath(path)}')
+    if cv2.imread(path) is None:
+        raise ValueError(f'not an image: {osp.abspath(path)}')
+    return path

@@ -31,13 +31,14 @@ quick: setup ## run the tests but for the slow ones; ARGS=tests/test_ops for tho
 fuzz: setup ## call the operators with 100,000 random sets of RoIs under sanitizers
 	$(BIN)/python tools/dev/fuzz.py $(ARGS)
 
-lint: setup ## check style: ruff (lint and format) and clang-format
+lint: setup ## check style (ruff, clang-format) and who imports whom (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 clean: ## remove build products and caches; .venv, data/ and work_dirs/ stay
-	rm -rf build dist *.egg-info mmbanet/.mim .pytest_cache .hypothesis .ruff_cache
+	rm -rf build dist *.egg-info mmbanet/.mim .pytest_cache .hypothesis .ruff_cache .import_linter_cache
 	find mmbanet ops tests tools configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	find mmbanet -name '*.so' -delete
 

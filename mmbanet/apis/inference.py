@@ -49,11 +49,20 @@ def init_model(
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: A checkpoint of another model.
+        TypeError: A config that is neither of these.
+        ValueError: A checkpoint of another model; a config without model or test_dataloader.
     """
+    if not isinstance(config, (str, PathLike, Config)):
+        raise TypeError(f'config must be a path or a Config, got {type(config).__name__}')
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     check_checkpoint(checkpoint)
     cfg.merge_from_dict(cfg_options or {})
+    missing = [part for part in ('model', 'test_dataloader') if cfg.get(part) is None]
+    if missing:
+        raise ValueError(
+            f'config: {" and ".join(missing)} must be there: the data set of test_dataloader names '
+            'the classes, and its pipeline prepares the images'
+        )
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     if checkpoint is not None:

@@ -47,12 +47,14 @@ def read_config(path: str | os.PathLike) -> Config:
         FileNotFoundError: There is no such config.
     """
     path = str(path)
-    external = '::' in path
+    if not path.startswith('mmdet::'):
+        if not osp.isfile(path):
+            raise FileNotFoundError(f'config not found: {osp.abspath(path)}')
+        return Config.fromfile(path)
     try:
-        return get_config(path) if external else Config.fromfile(path)
+        return get_config(path)
     except FileNotFoundError as error:
-        where = path if external else osp.abspath(path)
-        raise FileNotFoundError(f'config not found: {where}') from error
+        raise FileNotFoundError(f'config not found: {path}') from error
 
 
 def load_config(args: argparse.Namespace) -> Config:

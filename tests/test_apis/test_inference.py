@@ -132,6 +132,10 @@ def test_metrics_are_those_of_the_runner_and_hooks_see_the_models_results(cfg, t
     ('config', 'checkpoint', 'error', 'message'),
     [
         ('no.py', None, FileNotFoundError, r'config not found: /.*no\.py$'),
+        (CONFIGS, None, FileNotFoundError, r'config not found: /.*configs$'),
+        ('other::no/such.py', None, FileNotFoundError, r'config not found: /.*other::no/such\.py$'),
+        (None, None, TypeError, 'config must be a path or a Config, got NoneType'),
+        (Config(dict(model=None)), None, ValueError, 'config: model and test_dataloader must be'),
         ('mmdet::no/such.py', None, FileNotFoundError, r'config not found: mmdet::no/such\.py$'),
         (CONFIG, 'no.pth', FileNotFoundError, r'checkpoint not found: /.*no\.pth$'),
         (CONFIG, Path('no.pth'), FileNotFoundError, r'checkpoint not found: /.*no\.pth$'),
@@ -146,6 +150,12 @@ def test_metrics_are_those_of_the_runner_and_hooks_see_the_models_results(cfg, t
 def test_mistakes_in_building(trained, config, checkpoint, error, message):
     with pytest.raises(error, match=message):
         init_model(config, trained if checkpoint == 'trained' else checkpoint)
+
+
+def test_a_missing_base_is_the_one_that_is_named(tmp_path):
+    (tmp_path / 'config.py').write_text("_base_ = 'no_base.py'")
+    with pytest.raises(FileNotFoundError, match=r'no_base\.py'):
+        init_model(tmp_path / 'config.py')
 
 
 def test_metrics_of_another_models_checkpoint_are_refused(cfg, tmp_path):

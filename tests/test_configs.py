@@ -1,6 +1,10 @@
 """Every config builds; derived ones differ from their base only where they say so."""
 
+import ast
 import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +30,82 @@ ROWS = {
     'banet/banet_{}_dfm_{}': (True, True, True, True, ['MeanColor'], 0.1, 0.2),
 }
 SIZES = [('r50_fpn', '1x_coco'), ('r18_fpn', 'scenes')]
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether it names nothing but ``dict``."""
+    return all(name.id == 'dict' for name in ast.walk(node) if isinstance(name, ast.Name))
+
+
+def literals(path: str, node: ast.expr) -> Iterator[tuple[str, str]]:
+    """The dotted path and the source of what a config says itself, in dicts and lists of dicts."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+        for argument in node.args:
+            yield from literals(path, argument)
+        for item in node.keywords:
+            yield from literals(f'{path}.{item.arg}' if item.arg else path, item.value)
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values):
+            name = '' if key is None else f'.{ast.literal_eval(key) if is_literal(key) else "*"}'
+            yield from literals(path + name, value)
+    elif isinstance(node, ast.DictComp):
+        yield from literals(f'{path}.*', node.value)
+    elif isinstance(node, (ast.List, ast.Tuple, ast.Set)) and not is_plain(node):
+        for element in node.elts:
+            # A step of a pipeline is one value: its keys mean nothing without its type.
+            if is_literal(element):
+                yield f'{path}[]', ast.unparse(element)
+            else:
+                yield from literals(f'{path}[]', element)
+    elif is_literal(node) and path.rpartition('.')[2] != '_delete_':
+        yield path, ast.unparse(node)
+
+
+def is_plain(node: ast.List | ast.Tuple | ast.Set) -> bool:
+    """Whether it is numbers and strings alone."""
+    return all(isinstance(element, (ast.Constant, ast.UnaryOp)) for element in node.elts)
+
+
+def restated(folder: Path) -> list[str]:
+    """Values that two files say of the same thing: of paths of which one ends with the other."""
+    said = defaultdict(lambda: defaultdict(set))  # files by last key and value, then by path
+    for file in folder.rglob('*.py'):
+        for line in ast.parse(file.read_text()).body:
+            if isinstance(line, ast.Assign) and line.targets[0].id != '_base_':
+                for path, value in literals(line.targets[0].id, line.value):
+                    said[path.rpartition('.')[2], value][path].add(file.name)
+    return [
+        f'{path} = {value}: {sorted(files | others)}'
+        for (_, value), paths in said.items()
+        for path, files in paths.items()
+        for other, others in paths.items()
+        if f'.{path}'.endswith(f'.{other}') and len(files | others) > 1
+    ]
+
+
+def test_no_value_stands_in_two_configs():
+    assert not restated(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ('first', 'second'),
+    [
+        ('model = dict(i2s_head=dict(ocm=None))',) * 2,
+        ('num_classes = 80', 'model = dict(bbox_head=dict(num_classes=80))'),
+        ("model = {'head': dict(_base_.head, weight=0.5)}", 'model = dict(head=dict(weight=0.5))'),
+        (
+            "pipeline = [dict(type='Flip', prob=0.5)]",
+            "pipeline = [*x, dict(type='Flip', prob=0.5)]",
+        ),
+        ('hooks = [dict(a, interval=20)]', 'hooks = [dict(b, interval=20), c]'),
+    ],
+)
+def test_restated_values_are_found(tmp_path, first, second):
+    (tmp_path / 'first.py').write_text(first)
+    (tmp_path / 'second.py').write_text('other = dict(type="X")')
+    assert not restated(tmp_path)
+    (tmp_path / 'second.py').write_text(second)
+    assert restated(tmp_path)
 
 
 def build(cfg: Config):

@@ -1,4 +1,4 @@
 # Table 3: the deeper backbone without occlusion handling: the checkpoint of the base config.
 _base_ = '../banet/banet_r34_fpn_dfm_scenes.py'
 
-model = dict(panoptic_fusion_head=dict(order=None))
+model = _base_.parts.without_oh

@@ -4,7 +4,7 @@ _base_ = 'banet_r101_fpn_dfm_1x_coco.py'
 
 model = dict(
     backbone=dict(
-        dcn=dict(type='mmbanet.DeformConv2dPack', deform_groups=1, fallback_on_stride=False),
+        dcn=dict(_base_.deform_conv, fallback_on_stride=False),
         stage_with_dcn=(False, True, True, True),
     )
 )

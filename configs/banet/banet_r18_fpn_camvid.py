@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/banet_r18_fpn_small.py',
     '../_base_/datasets/camvid_panoptic.py',
     '../_base_/schedules/schedule_scenes.py',
-    '../_base_/default_runtime.py',
+    '../_base_/small_runtime.py',
 ]
 
 max_iters = 1500
@@ -26,4 +26,4 @@ model = dict(
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_iters)]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=500, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=500))

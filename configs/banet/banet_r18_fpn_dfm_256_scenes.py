@@ -2,17 +2,25 @@
 _base_ = 'banet_r18_fpn_dfm_scenes.py'
 
 max_iters = 6000
-resize = dict(_base_.resize, scale=(256, 256))
-train_pipeline = [*_base_.train_pipeline[:3], resize, *_base_.train_pipeline[4:]]
-test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+steps = dict(_base_.steps, resize=dict(_base_.steps.resize, scale=(256, 256)))
+# Table 4's figures are of a training without flips.
+train_pipeline = [steps[name] for name in ('image', 'annotations', 'resize', 'pack')]
+test_pipeline = [steps[name] for name in ('image', 'resize', 'annotations', 'pack_test')]
 
 model = dict(
-    rpn_head=dict(anchor_generator=dict(scales=[8])),
-    roi_head=dict(
-        bbox_roi_extractor=dict(finest_scale=28), mask_roi_extractor=dict(finest_scale=112)
+    rpn_head=dict(
+        anchor_generator=dict(
+            scales=[2 * scale for scale in _base_.model.rpn_head.anchor_generator.scales]
+        )
     ),
+    roi_head={
+        name: dict(finest_scale=2 * _base_.model.roi_head[name].finest_scale)
+        for name in ('bbox_roi_extractor', 'mask_roi_extractor')
+    },
 )
-train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=_base_.train_dataloader.batch_size // 2, dataset=dict(pipeline=train_pipeline)
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

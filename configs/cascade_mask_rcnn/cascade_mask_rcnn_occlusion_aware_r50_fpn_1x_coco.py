@@ -4,20 +4,15 @@ _base_ = [
     '../_base_/datasets/coco_panoptic.py',
     '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime.py',
-    '../_base_/occlusion_handling.py',
+    '../_base_/parts.py',
 ]
 
 model = dict(
-    type='mmbanet.BANet',
-    data_preprocessor=dict(pad_seg=True, seg_pad_value=255),
+    _base_.occlusion_aware,
+    data_preprocessor=_base_.semantic_padding,
     semantic_head=dict(
-        type='PanopticFPNHead',
-        num_things_classes=80,
-        num_stuff_classes=53,
-        loss_seg=dict(
-            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5
-        ),
+        _base_.parts.panoptic_fpn_head,
+        num_things_classes=_base_.num_things_classes,
+        num_stuff_classes=_base_.num_stuff_classes,
     ),
-    panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
-    test_cfg=dict(panoptic=_base_.occlusion_handling),
 )

@@ -7,7 +7,11 @@ model = dict(
         type='mmbanet.SemanticSegmentor',
         backbone=_base_.model.instance_model.backbone,
         neck=_base_.model.instance_model.neck,
-        semantic_head=dict(type='PanopticFPNHead', num_things_classes=80, num_stuff_classes=53),
+        semantic_head=dict(
+            type=_base_.parts.panoptic_fpn_head.type,
+            num_things_classes=_base_.num_things_classes,
+            num_stuff_classes=_base_.num_stuff_classes,
+        ),
         init_cfg=dict(
             type='Pretrained',
             checkpoint=_base_.published + 'panoptic_fpn/panoptic_fpn_r50_fpn_1x_coco/'

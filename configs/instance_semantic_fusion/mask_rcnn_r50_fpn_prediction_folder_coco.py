@@ -5,11 +5,12 @@ _base_ = [
     '../_base_/datasets/coco_panoptic.py',
     '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime.py',
-    '../_base_/occlusion_handling.py',
+    '../_base_/parts.py',
 ]
 published = 'https://download.openmmlab.com/mmdetection/v2.0/'
 
 model = dict(
+    _base_.occlusion_aware,
     _delete_=True,
     type='mmbanet.InstanceSemanticFusion',
     instance_model=dict(
@@ -23,6 +24,4 @@ model = dict(
     semantic_model=dict(
         type='mmbanet.SemanticPredictionFolder', folder=_base_.data_root + 'semantic_val2017'
     ),
-    panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
-    test_cfg=dict(panoptic=_base_.occlusion_handling),
 )

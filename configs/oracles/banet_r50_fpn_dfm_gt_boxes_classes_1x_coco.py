@@ -1,6 +1,4 @@
 # Table 4: ground-truth boxes and classes; for checkpoints of the base config.
 _base_ = '../banet/banet_r50_fpn_dfm_1x_coco.py'
 
-model = dict(
-    _delete_=True, type='mmbanet.OracleModel', model=_base_.model, oracles=['boxes', 'classes']
-)
+model = dict(_base_.oracles.boxes_classes, _delete_=True, model=_base_.model)

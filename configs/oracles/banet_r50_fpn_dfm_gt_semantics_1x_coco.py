@@ -1,4 +1,4 @@
 # Table 4: ground-truth semantics; for checkpoints of the base config.
 _base_ = '../banet/banet_r50_fpn_dfm_1x_coco.py'
 
-model = dict(_delete_=True, type='mmbanet.OracleModel', model=_base_.model, oracles=['semantics'])
+model = dict(_base_.oracles.semantics, _delete_=True, model=_base_.model)

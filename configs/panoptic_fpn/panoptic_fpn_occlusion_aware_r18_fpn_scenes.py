@@ -2,8 +2,7 @@
 _base_ = 'panoptic_fpn_r18_fpn_scenes.py'
 
 model = dict(
-    type='mmbanet.BANet',
-    panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
+    _base_.occlusion_aware,
     test_cfg=dict(
         panoptic=dict(
             _base_.occlusion_handling,

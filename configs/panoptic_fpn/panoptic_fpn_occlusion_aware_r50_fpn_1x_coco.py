@@ -2,7 +2,6 @@
 _base_ = ['mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', '../_base_/occlusion_handling.py']
 
 model = dict(
-    type='mmbanet.BANet',
-    panoptic_fusion_head=dict(type='mmbanet.OcclusionAwareFusionHead'),
+    _base_.occlusion_aware,
     test_cfg=dict(panoptic=dict(_base_.occlusion_handling, _delete_=True)),
 )

@@ -3,9 +3,8 @@ _base_ = [
     '../_base_/models/panoptic_fpn_r18_fpn_small.py',
     '../_base_/datasets/scenes_panoptic.py',
     '../_base_/schedules/schedule_scenes.py',
-    '../_base_/default_runtime.py',
+    '../_base_/small_runtime.py',
 ]
 
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1))
 val_evaluator = dict(_delete_=True, **_base_.panoptic_metric)
 test_evaluator = val_evaluator

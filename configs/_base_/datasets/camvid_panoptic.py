@@ -1,11 +1,8 @@
 # CamVid, 367 + 101 street frames, at half its size; converted by tools/convert_semantic.py, see
 # examples/camvid. Instances are connected components: touching things of one class are one.
-_base_ = 'coco_panoptic.py'
+_base_ = 'converted_panoptic.py'
 
 data_root = 'data/camvid/'
-image_scale = (240, 180)
-resize = dict(type='Resize', scale=image_scale, keep_ratio=True)
-
 thing_classes = ['car', 'pedestrian', 'bicyclist', 'sign']
 stuff_classes = ['sky', 'building', 'pole', 'road', 'pavement', 'tree', 'fence']
 metainfo = dict(
@@ -14,49 +11,22 @@ metainfo = dict(
     stuff_classes=stuff_classes,
 )
 
+steps = dict(_base_.steps, resize=dict(_base_.steps.resize, scale=(240, 180)))
+# The smallest things are gone at half the size: drop_empty.
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
-    resize,
-    # The smallest things are gone at half the size.
-    dict(type='FilterAnnotations', by_box=False, by_mask=True, keep_empty=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
+    steps[name] for name in ('image', 'annotations', 'resize', 'drop_empty', 'flip', 'pack')
 ]
-test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+test_pipeline = [steps[name] for name in ('image', 'resize', 'annotations', 'pack_test')]
 
 train_dataloader = dict(
     batch_size=4,
-    num_workers=1,
-    batch_sampler=None,  # all images have one size
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/panoptic_train.json',
-        data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
-        filter_cfg=None,
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
 )
-val_dataloader = dict(
-    num_workers=1,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/panoptic_val.json',
-        data_prefix=dict(img='val/', seg='annotations/panoptic_val/'),
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-truth = dict(
-    ann_file=data_root + 'annotations/panoptic_val.json',
-    seg_prefix=data_root + 'annotations/panoptic_val/',
-)
-val_evaluator = [
-    dict(type='mmbanet.PanopticMetric', stuff_iou=True, **truth),
-    dict(type='mmbanet.PanopticInstanceMetric', **truth),
-]
+val_set = _base_.val_dataloader.dataset
+truth = dict(ann_file=data_root + val_set.ann_file, seg_prefix=data_root + val_set.data_prefix.seg)
+val_evaluator = [dict(metric, **truth) for metric in _base_.val_evaluator]
 test_evaluator = val_evaluator
-del truth
+del val_set, truth

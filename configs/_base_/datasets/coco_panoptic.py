@@ -2,14 +2,13 @@
 # 1333, random crop, horizontal flip.
 dataset_type = 'mmbanet.PanopticDataset'
 data_root = 'data/coco/'
-image_scale = (1333, 800)
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='mmbanet.LoadPanopticAnnotations'),
-    dict(type='Resize', scale=image_scale, keep_ratio=True),
+steps = dict(
+    image=dict(type='LoadImageFromFile'),
+    annotations=dict(type='mmbanet.LoadPanopticAnnotations'),
+    resize=dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     # The paper gives no size for its random crop. Crops without things train semantics.
-    dict(
+    crop=dict(
         type='RandomCrop',
         crop_type='relative_range',
         crop_size=(0.7, 0.7),
@@ -17,19 +16,16 @@ train_pipeline = [
         allow_negative_crop=True,
     ),
     # Things that the crop has cut off leave an empty mask.
-    dict(type='FilterAnnotations', by_box=False, by_mask=True, keep_empty=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_scale, keep_ratio=True),
-    dict(type='mmbanet.LoadPanopticAnnotations'),
-    dict(
+    drop_empty=dict(type='FilterAnnotations', by_box=False, by_mask=True, keep_empty=False),
+    flip=dict(type='RandomFlip', prob=0.5),
+    pack=dict(type='PackDetInputs'),
+    pack_test=dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
-]
+)
+train_pipeline = list(steps.values())[:-1]
+test_pipeline = [steps[name] for name in ('image', 'resize', 'annotations', 'pack_test')]
 
 train_dataloader = dict(
     batch_size=2,

@@ -4,7 +4,7 @@ _base_ = 'banet_r50_fpn.py'
 num_things_classes = 8
 num_stuff_classes = 5
 width = 64
-norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
+norm_cfg = dict(type='GN', num_groups=8)
 # One sample per bin: PanopticFPN has the same layer from mmcv, which has no threads on the CPU.
 roi_layer = dict(sampling_ratio=1)
 
@@ -27,16 +27,11 @@ model = dict(
         bbox_roi_extractor=dict(
             roi_layer=roi_layer,
             out_channels=width,
-            semantic_channels=2 * width,
             # Objects of 8 to 80 pixels instead of COCO's 32 to 800; masks are better from level 0.
             finest_scale=14,
         ),
         bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=num_things_classes),
-        mask_roi_extractor=dict(
-            roi_layer=roi_layer,
-            out_channels=width,
-            semantic_channels=2 * width,
-        ),
+        mask_roi_extractor=dict(roi_layer=roi_layer, out_channels=width),
         mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_things_classes),
     ),
     semantic_head=dict(

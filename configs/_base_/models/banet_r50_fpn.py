@@ -1,8 +1,8 @@
 # BANet with a ResNet-50-FPN backbone, without deformable convolutions.
-_base_ = '../occlusion_handling.py'
+_base_ = '../parts.py'
 
-num_things_classes = 80
-num_stuff_classes = 53
+num_things_classes = _base_.num_things_classes
+num_stuff_classes = _base_.num_stuff_classes
 strides = [4, 8, 16, 32]
 
 data_preprocessor = dict(
@@ -13,12 +13,11 @@ data_preprocessor = dict(
     pad_size_divisor=32,
     pad_mask=True,
     mask_pad_value=0,
-    pad_seg=True,
-    seg_pad_value=255,
+    **_base_.semantic_padding,
 )
 
 model = dict(
-    type='mmbanet.BANet',
+    type=_base_.occlusion_aware.type,
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ResNet',
@@ -96,20 +95,16 @@ model = dict(
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
         in_channels=256,
-        loss_seg=dict(
-            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.2
-        ),
+        loss_seg=dict(_base_.loss_seg, loss_weight=0.2),
     ),
     i2s_head=dict(
         type='mmbanet.I2SHead',
         num_classes=num_things_classes + num_stuff_classes,
         inlay=dict(type='mmbanet.RoIInlay'),
-        loss_i2s=dict(
-            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.3
-        ),
+        loss_i2s=dict(_base_.loss_seg, loss_weight=0.3),
     ),
     panoptic_fusion_head=dict(
-        type='mmbanet.OcclusionAwareFusionHead',
+        type=_base_.occlusion_aware.panoptic_fusion_head.type,
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
     ),

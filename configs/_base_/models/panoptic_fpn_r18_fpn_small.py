@@ -7,13 +7,11 @@ class_counts = dict(
 )
 roi_extractors = {
     name: dict(
-        type='SingleRoIExtractor',
-        roi_layer=dict(banet.roi_head[name].roi_layer, type='RoIAlign'),
-        out_channels=_base_.width,
-        featmap_strides=_base_.strides,
-        finest_scale=banet.roi_head[name].finest_scale,
+        banet.roi_head[name],
+        type=part.type,
+        roi_layer=dict(banet.roi_head[name].roi_layer, **part.roi_layer),
     )
-    for name in ('bbox_roi_extractor', 'mask_roi_extractor')
+    for name, part in _base_.parts.without_s2i.roi_head.items()
 }
 
 model = dict(
@@ -24,19 +22,15 @@ model = dict(
     neck=banet.neck,
     rpn_head=banet.rpn_head,
     roi_head=dict(
-        type='StandardRoIHead',
+        banet.roi_head,
         **roi_extractors,
-        bbox_head=banet.roi_head.bbox_head,
         mask_head=dict(banet.roi_head.mask_head, type='FCNMaskHead'),
     ),
     semantic_head=dict(
-        type='PanopticFPNHead',
+        _base_.parts.panoptic_fpn_head,
         in_channels=_base_.width,
         inner_channels=_base_.width // 2,
         norm_cfg=_base_.norm_cfg,
-        loss_seg=dict(
-            type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5
-        ),
         **class_counts,
     ),
     panoptic_fusion_head=dict(type='HeuristicFusionHead', **class_counts),

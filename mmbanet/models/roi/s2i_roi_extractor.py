@@ -22,7 +22,7 @@ class S2IRoIExtractor(SingleRoIExtractor):
         out_channels: Channels of the pyramid and of the result.
         featmap_strides: Strides of the pyramid levels used.
         finest_scale: Scale threshold of level 0, see mmdet's ``SingleRoIExtractor``.
-        semantic_channels: Channels of F_S.
+        semantic_channels: Channels of F_S; by default, as in the paper, twice ``out_channels``.
         semantic_stride: Stride of F_S.
         init_cfg: MMEngine's initialisation config.
     """
@@ -34,7 +34,7 @@ class S2IRoIExtractor(SingleRoIExtractor):
         out_channels: int,
         featmap_strides: Sequence[int],
         finest_scale: int = 56,
-        semantic_channels: int = 512,
+        semantic_channels: int | None = None,
         semantic_stride: int = 4,
         init_cfg: OptMultiConfig = dict(  # noqa: B006
             type='Xavier', layer='Conv2d', distribution='uniform'
@@ -49,7 +49,7 @@ class S2IRoIExtractor(SingleRoIExtractor):
         )
         self.semantic_roi_layer = self.build_roi_layers(roi_layer, [semantic_stride])[0]
         # Without a bias phi commutes with the linear RoI layer, outside the map too.
-        self.phi = nn.Conv2d(semantic_channels, out_channels, 1, bias=False)
+        self.phi = nn.Conv2d(semantic_channels or 2 * out_channels, out_channels, 1, bias=False)
 
     def build_roi_layers(
         self, layer_cfg: ConfigType, featmap_strides: Sequence[int]

@@ -1,0 +1,21 @@
+# Data sets as the tools write them: train/ and val/ with annotations of the same names, and images
+# of one size, so batches need no sorting.
+_base_ = 'coco_panoptic.py'
+
+train_dataloader = dict(
+    num_workers=1,
+    batch_sampler=None,
+    dataset=dict(
+        ann_file='annotations/panoptic_train.json',
+        data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
+        filter_cfg=None,
+    ),
+)
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        ann_file='annotations/panoptic_val.json',
+        data_prefix=dict(img='val/', seg='annotations/panoptic_val/'),
+    ),
+)
+test_dataloader = val_dataloader

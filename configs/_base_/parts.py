@@ -1,0 +1,50 @@
+# What configs add to a model or leave out of it, each once, whatever the backbone and the data: a
+# config takes a part as its override, `model = _base_.parts.without_ocm`.
+_base_ = 'occlusion_handling.py'
+
+num_things_classes = 80  # of COCO
+num_stuff_classes = 53
+
+# Void counts neither in semantic losses nor where images are padded.
+loss_seg = dict(type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True)
+semantic_padding = dict(pad_seg=True, seg_pad_value=255)
+
+weight_without_i2s = 0.5
+deform_conv = dict(type='mmbanet.DeformConv2dPack', deform_groups=1)
+pyramid_extractor = dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign'))
+
+parts = dict(
+    # Instances are ordered by their scores.
+    without_oh=dict(panoptic_fusion_head=dict(order=None)),
+    # mmdet's RoI extractors.
+    without_s2i=dict(
+        roi_head=dict(bbox_roi_extractor=pyramid_extractor, mask_roi_extractor=pyramid_extractor)
+    ),
+    without_ocm=dict(i2s_head=dict(ocm=None)),
+    without_i2s=dict(
+        i2s_head=None, semantic_head=dict(loss_seg=dict(loss_weight=weight_without_i2s))
+    ),
+    roi_upsample=dict(i2s_head=dict(inlay=dict(type='mmbanet.RoIUpsample'))),
+    # Deformable convolutions in the semantic head, with the paper's loss weights for them.
+    dfm=dict(
+        semantic_head=dict(conv_cfg=deform_conv, loss_seg=dict(loss_weight=0.1)),
+        i2s_head=dict(loss_i2s=dict(loss_weight=0.2)),
+    ),
+    panoptic_fpn_head=dict(
+        type='PanopticFPNHead', loss_seg=dict(loss_seg, loss_weight=weight_without_i2s)
+    ),
+)
+
+# Table 4: ground truth in place of intermediate results, around any model:
+# `model = dict(_base_.oracles.boxes, _delete_=True, model=_base_.model)`.
+oracles = {
+    '_'.join(replaced): dict(type='mmbanet.OracleModel', oracles=replaced)
+    for replaced in (
+        ['occlusion'],
+        ['boxes'],
+        ['boxes', 'classes'],
+        ['boxes', 'classes', 'occlusion'],
+        ['semantics'],
+    )
+}
+del pyramid_extractor, weight_without_i2s

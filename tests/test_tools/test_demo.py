@@ -3,10 +3,12 @@
 import re
 
 import cv2
+import pytest
 
 from .test_train_and_test import TWO_ITERATIONS
 
 
+@pytest.mark.slow
 def test_prints_both_rows_and_draws(call_tool, tmp_path, capsys):
     data, work = tmp_path / 'scenes', tmp_path / 'work'
     command = ['demo.py', '--images', 2, 5, '--data-root', data, '--work-dir', work]

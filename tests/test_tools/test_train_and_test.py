@@ -34,6 +34,7 @@ def scenes(tmp_path_factory):
     return str(root)
 
 
+@pytest.mark.slow
 def test_train_resume_and_test(call_tool, scenes, tmp_path, capsys):
     options = ['--data-root', scenes, '--work-dir', tmp_path, '--cfg-options', *TWO_ITERATIONS]
     call_tool('train.py', CONFIG, *options, 'experiment_name=two')
@@ -49,6 +50,7 @@ def test_train_resume_and_test(call_tool, scenes, tmp_path, capsys):
     assert re.search(r'All\s*\|\s*[\d.]+', ''.join(capsys.readouterr()))
 
 
+@pytest.mark.slow
 def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
     """No hang, and the same weights on both ranks."""
     script = tmp_path / 'ranks.py'

@@ -1,11 +1,15 @@
 """Paths and small inputs that several tests share."""
 
 import os
+import runpy
 import signal
+import sys
 
 if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch is imported
     os.environ['OMP_NUM_THREADS'] = '1'
+    os.environ['OMP_WAIT_POLICY'] = 'passive'  # where a test takes more, they share the cores
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from mmengine.structures import InstanceData, PixelData
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
+TOOLS = ROOT / 'tools'
 DEVICES = [
     'cpu',
     pytest.param(
@@ -51,6 +56,34 @@ def _seed_and_scope():
 def small_cfg() -> Config:
     """The small model on generated scenes."""
     return Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+
+
+@pytest.fixture
+def call_tool(tmp_path, monkeypatch) -> Iterator[Callable[..., None]]:
+    """Runs a tool as a script, but in this process, which spares its imports.
+
+    ``call_tool('train.py', *arguments)``; the current folder is a temporary one.
+    """
+
+    def call(name: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        runpy.run_path(str(TOOLS / name), run_name='__main__')
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which the tools set
+    handler = signal.getsignal(signal.SIGINT)
+    yield call
+    signal.signal(signal.SIGINT, handler)  # at its end, a script ignores it
+    forget_tools()
+
+
+def forget_tools() -> None:
+    """Removes the modules of the tools, but for what is imported for all tests of a file."""
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, '__file__', None) or '/')
+        if TOOLS in path.parents and TOOLS / 'dev' not in path.parents:
+            del sys.modules[name]
 
 
 def make_sample(

@@ -183,6 +183,7 @@ torch.save(results, folder / f'{rank}.pth')
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_agree(tmp_path):
     script = tmp_path / 'ranks.py'
     script.write_text(RANKS)

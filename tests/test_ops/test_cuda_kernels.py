@@ -279,6 +279,7 @@ def test_resized_argmax_ties_and_nan(kernels):
         assert torch.equal(run_argmax(kernels, logits, matrix, matrix), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason='needs nvcc')
 def test_compiles_with_nvcc(tmp_path):
     """All CUDA sources as one, since torch's headers take a minute."""

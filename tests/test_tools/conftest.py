@@ -1,6 +1,5 @@
 """How tests import the tools, which are no package, and an untrained model for them."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +8,7 @@ import torch
 
 from mmbanet.registry import MODELS
 
-from ..conftest import ROOT
-
-TOOLS = ROOT / 'tools'
+from ..conftest import TOOLS, forget_tools
 
 
 @pytest.fixture
@@ -28,14 +25,6 @@ def benchmark_folder(monkeypatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(TOOLS / 'benchmarks'))
     yield TOOLS / 'benchmarks'
     forget_tools()
-
-
-def forget_tools() -> None:
-    """Removes the modules of the tools, but for what is imported for all tests of a file."""
-    for name, module in list(sys.modules.items()):
-        path = Path(getattr(module, '__file__', None) or '/')
-        if TOOLS in path.parents and TOOLS / 'dev' not in path.parents:
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -3,18 +3,21 @@
 import re
 
 import cv2
+import pytest
 
-from .test_train_and_test import TWO_ITERATIONS, run, tool
+from .test_train_and_test import TWO_ITERATIONS
 
 
-def test_prints_both_rows_and_draws(tmp_path):
-    data, work = str(tmp_path / 'scenes'), tmp_path / 'work'
-    command = [tool('demo.py'), '--images', '4', '5', '--data-root', data, '--work-dir', str(work)]
-    result = run(*command, '--cfg-options', *TWO_ITERATIONS, cwd=tmp_path)
+@pytest.mark.slow
+def test_prints_both_rows_and_draws(call_tool, tmp_path, capsys):
+    data, work = tmp_path / 'scenes', tmp_path / 'work'
+    command = ['demo.py', '--images', 2, 5, '--data-root', data, '--work-dir', work]
+    call_tool(*command, '--cfg-options', *TWO_ITERATIONS)
+    printed = capsys.readouterr().out
     number = r'\s+\d+\.\d'
     for fusion in ('heuristic', 'occlusion-aware'):
         row = rf'{fusion}(?:{number}){{9}}\s+(\d+\.\d|nan)'  # nan: no occluded pair was found
-        assert re.search(row, result.stdout), result.stdout
+        assert re.search(row, printed), printed
     for number in (1, 2):
         picture = cv2.imread(str(work / f'panoptic_{number}.png'))
         assert picture is not None

@@ -1,7 +1,9 @@
 """The tool that reproduces the paper's tables: what it runs, remembers, prints and refuses."""
 
+import importlib
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,7 +20,7 @@ from mmengine.registry import DefaultScope
 
 from mmbanet.scenes import generate_scenes
 
-from ..conftest import CONFIGS, ROOT
+from ..conftest import CONFIGS
 
 SCENES = (4, 2)
 TINY = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0']
@@ -74,7 +76,29 @@ def calls(tool, monkeypatch):
     return made, failing
 
 
-def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
+@pytest.fixture
+def in_process(tool, monkeypatch):
+    """Runs the tools in this process, but for those of the given config, as a shell would."""
+    start = tool.Trained._run
+    apart = []
+
+    def run(trained, name, arguments, options, log, processes=1, config=None):
+        if trained.config in apart:
+            start(trained, name, arguments, options, log, processes, config)
+            return
+        path = str(CONFIGS / f'{config or trained.config}.py')
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, 'argv', [name, path, *arguments, *trained._settings(options)])
+            importlib.import_module(Path(name).stem).main()
+
+    monkeypatch.setattr(tool.Trained, '_run', run)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which the tools set
+    return apart
+
+
+@pytest.mark.slow
+def test_trains_evaluates_and_prints_a_table(run, in_process, capsys, monkeypatch):
+    in_process.append('ablation/banet_r18_fpn_sim_roi_upsample_scenes')
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     work_dir = run('--table', '6', '--seeds', '1', '--cfg-options', *TINY)
     printed = capsys.readouterr().out
@@ -88,7 +112,8 @@ def test_trains_evaluates_and_prints_a_table(run, capsys, monkeypatch):
         assert f'| {row["cells"][0]} | scenes val | {pq} |' in (work_dir / 'table_6.md').read_text()
     assert 'RoIInlay     COCO val (paper)  39.5  78.0  48.7' in printed
     # The runner's records: one of the training, one of the test.
-    records = (work_dir / 'banet_r18_fpn_sim_scenes' / 'seed_0').glob('*/vis_data/config.py')
+    folder = work_dir / 'banet_r18_fpn_sim_roi_upsample_scenes' / 'seed_0'
+    records = folder.glob('*/vis_data/config.py')
     seeds = [Config.fromfile(path).get('randomness', {}).get('seed') for path in sorted(records)]
     assert seeds == [0, None]
     assert (work_dir / 'table_6.png').stat().st_size > 5000
@@ -235,26 +260,32 @@ def test_a_training_that_outlived_its_parent_is_left_alone(run, tool, tmp_path):
         os.kill(child, signal.SIGKILL)
 
 
-def test_an_interruption_ends_the_training_and_says_how_to_go_on(scenes, tmp_path):
-    work_dir = tmp_path / 'runs'
-    command = [sys.executable, str(ROOT / 'tools' / 'reproduce.py'), '--table', '6']
-    command += ['--seeds', '1', '--work-dir', str(work_dir), '--data-root', str(scenes)]
-    command += ['--scenes', *map(str, SCENES), '--cfg-options', *TINY[1:]]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def test_an_interruption_ends_the_training_and_says_how_to_go_on(call_tool, scenes, tmp_path):
+    work_dir, errors = tmp_path / 'runs', tmp_path / 'errors'
+    command = ['reproduce.py', '--table', 6, '--seeds', 1, '--work-dir', work_dir]
+    command += ['--data-root', scenes, '--scenes', *SCENES, '--cfg-options', *TINY[1:]]
+
+    def script():
+        """What a shell starts, in a copy of this process, which has the imports already."""
+        os.setsid()
+        for stream in (1, 2):
+            os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        call_tool(*command)
+
+    process = multiprocessing.get_context('fork').Process(target=script)
+    process.start()
     try:
         while not list(work_dir.glob('*/seed_0/train.log')):
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)  # to it alone: it tells the training
-        _, err = process.communicate(timeout=60)
+        os.kill(process.pid, signal.SIGINT)  # to it alone: it tells the training
+        process.join(60)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert 'Traceback' not in err
-    assert err.endswith(
+    assert process.exitcode == 130
+    assert 'Traceback' not in errors.read_text()
+    assert errors.read_text().endswith(
         'reproduce.py: interrupted; the same command goes on with what is in the work folder\n'
     )
 
@@ -329,6 +360,8 @@ def test_gains_are_told_from_noise(tool):
     assert tool.report.spread([math.nan, 1.0]) == '-'
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures('in_process')
 def test_figure_6_shows_the_images_with_the_most_things(run, tool, scenes, capsys, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     # As in a fresh process: the tests' own scope is not there.

@@ -27,24 +27,6 @@ TWO_ITERATIONS = [
 ]
 
 
-def run(*command: str, cwd, check: bool = True) -> subprocess.CompletedProcess:
-    result = subprocess.run(
-        [sys.executable, *command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        check=False,
-    )
-    assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
-
-
-def tool(name: str) -> str:
-    return str(ROOT / 'tools' / name)
-
-
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp('data') / 'scenes'
@@ -52,22 +34,23 @@ def scenes(tmp_path_factory):
     return str(root)
 
 
-def test_train_resume_and_test(scenes, tmp_path):
-    options = ['--data-root', scenes, '--work-dir', str(tmp_path), '--cfg-options']
-    train = [tool('train.py'), CONFIG]
-    run(*train, *options, *TWO_ITERATIONS, cwd=tmp_path)
+@pytest.mark.slow
+def test_train_resume_and_test(call_tool, scenes, tmp_path, capsys):
+    options = ['--data-root', scenes, '--work-dir', tmp_path, '--cfg-options', *TWO_ITERATIONS]
+    call_tool('train.py', CONFIG, *options, 'experiment_name=two')
     assert (tmp_path / 'iter_2.pth').exists()
 
-    three = ['train_cfg.max_iters=3']
-    result = run(*train, '--resume', *options, *TWO_ITERATIONS, *three, cwd=tmp_path)
-    iterations = re.findall(r'Iter\(train\) \[ *(\d+)/', result.stdout + result.stderr)
+    three = ['train_cfg.max_iters=3', 'experiment_name=three']
+    capsys.readouterr()
+    call_tool('train.py', CONFIG, '--resume', *options, *three)
+    iterations = re.findall(r'Iter\(train\) \[ *(\d+)/', ''.join(capsys.readouterr()))
     assert iterations == ['3']
 
-    command = [tool('test.py'), CONFIG, str(tmp_path / 'iter_3.pth')]
-    result = run(*command, *options, *TWO_ITERATIONS, cwd=tmp_path)
-    assert re.search(r'All\s*\|\s*[\d.]+', result.stdout + result.stderr)
+    call_tool('test.py', CONFIG, tmp_path / 'iter_3.pth', *options)
+    assert re.search(r'All\s*\|\s*[\d.]+', ''.join(capsys.readouterr()))
 
 
+@pytest.mark.slow
 def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
     """No hang, and the same weights on both ranks."""
     script = tmp_path / 'ranks.py'
@@ -95,10 +78,18 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
         '    weights = {k: v for k, v in model.module.named_parameters()}\n'
         f'    torch.save((counts, weights), {str(tmp_path)!r} + f"/rank{{rank}}.pth")\n'
         'Runner.train = keep\n'
-        f'runpy.run_path({tool("train.py")!r}, run_name="__main__")\n'
+        f'runpy.run_path({str(ROOT / "tools" / "train.py")!r}, run_name="__main__")\n'
     )
     launch = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone']
-    run(*launch, str(script), cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, *launch, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
     counts, weights = zip(*(torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)))
     assert all(count > 0 for count in counts[0])
     assert list(counts[1]) == [0, 0]
@@ -140,20 +131,24 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
         ),
     ],
 )
-def test_mistakes_get_one_clear_error(name, arguments, options, message, scenes, tmp_path):
-    command = [tool(name), '--data-root', scenes, *arguments]
-    result = run(*command, '--cfg-options', *TWO_ITERATIONS, *options, cwd=tmp_path, check=False)
-    assert result.returncode != 0
-    last_line = result.stderr.strip().splitlines()[-1]
-    assert re.search(message, last_line), result.stderr[-2000:]
+def test_mistakes_get_one_clear_error(call_tool, name, arguments, options, message, scenes):
+    command = [name, '--data-root', scenes, *arguments, '--cfg-options', *TWO_ITERATIONS, *options]
+    assert re.search(message, error_of(call_tool, *command))
 
 
-def test_a_checkpoint_of_another_model_is_refused(scenes, checkpoint, tmp_path):
-    options = ['--data-root', scenes, '--work-dir', str(tmp_path), '--cfg-options', *TWO_ITERATIONS]
-    other = str(CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py')
-    result = run(tool('test.py'), other, str(checkpoint), *options, cwd=tmp_path, check=False)
-    last_line = result.stderr.strip().splitlines()[-1]
-    assert result.returncode != 0
-    assert f'{checkpoint} is a checkpoint of another model: ' in last_line
-    assert 'unexpected key in source state_dict: ' in last_line
-    assert 'i2s_head.sim' in last_line
+def error_of(call_tool, name, *arguments) -> str:
+    """The one line that a tool ends with."""
+    with pytest.raises(SystemExit) as stopped:
+        call_tool(name, *arguments)
+    assert stopped.value.code.startswith(f'{name}: ')
+    assert '\n' not in stopped.value.code
+    return stopped.value.code
+
+
+def test_a_checkpoint_of_another_model_is_refused(call_tool, scenes, checkpoint, tmp_path):
+    options = ['--data-root', scenes, '--work-dir', tmp_path, '--cfg-options', *TWO_ITERATIONS]
+    other = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
+    message = error_of(call_tool, 'test.py', other, checkpoint, *options)
+    assert f'{checkpoint} is a checkpoint of another model: ' in message
+    assert 'unexpected key in source state_dict: ' in message
+    assert 'i2s_head.sim' in message

@@ -53,8 +53,8 @@ def assert_same_decisions(graph, expected):
 
 @pytest.fixture(scope='module')
 def solved():
-    """2,000 scenes with the thresholds and the brute force's result of each."""
-    scenes = [crowded_scene(seed) for seed in range(2000)]
+    """500 scenes with the thresholds and the brute force's result of each."""
+    scenes = [crowded_scene(seed) for seed in range(500)]
     return [
         (scene, thresholds(seed), reference.resolve(**scene, **thresholds(seed)))
         for seed, scene in enumerate(scenes)
@@ -83,22 +83,22 @@ def test_the_scenes_contain_what_they_are_there_to_test(solved):
     total = Counter()
     for scene, _, expected in solved:
         total.update(what_occurs(scene, expected))
-    assert len(solved) == 2000
+    assert len(solved) == 500
     assert max(len(scene['masks']) for scene, _, _ in solved) == 40
     for fact in ('occluded', 'set_aside', 'removed', 'appearance_ties', 'score_ties'):
-        assert total[fact] > 5000, total
-    assert total['pairs'] - total['occluded'] > 5000, total
+        assert total[fact] > 1250, total
+    assert total['pairs'] - total['occluded'] > 1250, total
     for fact in ('scenes_with_cycles', 'empty_masks', 'black_pixels_in_overlaps'):
-        assert total[fact] > 1000, total
-    assert total['over_30_objects'] > 400, total
-    assert total['no_objects'] > 20, total
+        assert total[fact] > 250, total
+    assert total['over_30_objects'] > 100, total
+    assert total['no_objects'] > 5, total
     # None lies between an exact tie and the differences that mmbanet takes for one.
     assert min(expected.closest for _, _, expected in solved) > 10 * SIMILARITY_TIE
 
 
 def test_rounding_of_a_float32_image_decides_nothing():
     disagreements = 0
-    for seed in range(4000, 4100):
+    for seed in range(4000, 4050):
         scene = crowded_scene(seed)
         shade = np.random.default_rng(seed).integers(1, 8, scene['image'].shape[1:])
         scene['image'] = np.uint8([[[10]], [[20]], [[31]]] * shade)
@@ -107,7 +107,7 @@ def test_rounding_of_a_float32_image_decides_nothing():
         assert agrees(resolve_occlusion(**to_tensors(scene)), expected), seed
         disagreements += not np.array_equal(reference.resolve(**scene).owner, expected.owner)
     # In exact arithmetic it does: rounded shades of one hue are no longer parallel.
-    assert disagreements > 20
+    assert disagreements > 10
 
 
 READINGS = [
@@ -120,7 +120,7 @@ READINGS = [
 @pytest.mark.parametrize('readings', READINGS, ids=lambda readings: '-'.join(readings.values()))
 def test_readings_of_the_paper_agree_with_brute_force(readings):
     total, differ = Counter(), 0
-    for seed in range(5000, 5150):
+    for seed in range(5000, 5060):
         scene = crowded_scene(seed)
         settings = thresholds(seed) | readings
         expected = reference.resolve(**scene, **settings)
@@ -133,14 +133,14 @@ def test_readings_of_the_paper_agree_with_brute_force(readings):
             if sum(other[name] != readings[name] for name in readings) == 1:
                 found = resolve_occlusion(**tensors, **thresholds(seed), **other)
                 differ += not agrees(found, expected)
-    assert min(total['set_aside'], total['removed'], total['occluded']) > 400, total
-    assert differ > 50  # so that agreement with one reading is none with another
+    assert min(total['set_aside'], total['removed'], total['occluded']) > 150, total
+    assert differ > 20  # so that agreement with one reading is none with another
 
 
 @pytest.mark.parametrize('pairs', ['all', 'occluded_first'])
 def test_preference_agrees_with_brute_force(pairs):
     total = Counter()
-    for seed in range(2000, 2200):
+    for seed in range(2000, 2060):
         scene = crowded_scene(seed)
         preference = random_preference(seed, len(scene['masks']))
         expected = reference.resolve(**scene, preference=preference, pairs=pairs)
@@ -150,7 +150,7 @@ def test_preference_agrees_with_brute_force(pairs):
         assert_same_decisions(explain_occlusion(**tensors, settings=settings)[1], expected)
         total.update(expected.facts | Counter(expected.rules))
     for fact in ('set_aside', 'removed', 'preference', 'MeanColor', 'score'):
-        assert total[fact] > 500, total
+        assert total[fact] > 150, total
 
 
 def resolve_with_ties_to_the_higher_index(masks, scores, image):
@@ -183,11 +183,11 @@ WRONG_RULES = {
 
 def test_wrong_rules_are_told_from_the_right_ones():
     disagreements = Counter()
-    for seed in range(3000, 3200):
+    for seed in range(3000, 3060):
         scene = crowded_scene(seed)
         expected, tensors = reference.resolve(**scene), to_tensors(scene)
         assert agrees(resolve_occlusion(**tensors), expected), seed
         for name, rule in WRONG_RULES.items():
             disagreements[name] += not agrees(rule(**tensors), expected)
     for name in WRONG_RULES:
-        assert disagreements[name] > 20, disagreements
+        assert disagreements[name] > 5, disagreements

@@ -115,7 +115,7 @@ def settings(seed):
 @pytest.mark.parametrize('device', DEVICES)
 def test_equals_panopticapi(tmp_path, device):
     total, disagreements = Counter(), Counter()
-    for seed in range(200):
+    for seed in range(100):
         inputs, cfg = random_input(seed), settings(seed)
         expected = by_panopticapi(tmp_path, inputs, **cfg)
         assert by_head(inputs, **cfg, device=device) == expected, seed
@@ -139,10 +139,10 @@ def test_equals_panopticapi(tmp_path, device):
             smaller=by_head(inputs, **cfg, head=make_head(SMALLER, **cfg)) != expected,
         )
     for fact in ('things', 'stuff', 'without_pixels', 'stuff_without_pixels', 'empty_masks'):
-        assert total[fact] > 50, total
-    assert total['no_instances'] > 5, total
+        assert total[fact] > 25, total
+    assert total['no_instances'] > 2, total
     for rule in ('at_least', 'limit', 'smaller'):
-        assert disagreements[rule] > 10, disagreements
+        assert disagreements[rule] > 5, disagreements
 
 
 def test_equal_scores_go_in_the_given_order(tmp_path):

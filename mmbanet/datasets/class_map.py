@@ -25,10 +25,10 @@ class ClassMap(NamedTuple):
     """The classes of a set of label images.
 
     Attributes:
-        things (dict): From the name of a thing class to its values in the label images. The value
+        things: From the name of a thing class to its values in the label images. The value
             of a colour is 65536 R + 256 G + B.
-        stuff (dict): Likewise of the stuff classes.
-        void (tuple): Values of unlabelled pixels.
+        stuff: Likewise of the stuff classes.
+        void: Values of unlabelled pixels.
     """
 
     things: dict[str, tuple[int, ...]]
@@ -87,11 +87,11 @@ class ClassMap(NamedTuple):
         """Translates a label image.
 
         Args:
-            values (np.ndarray): (H, W) int.
-            source (str | Path): Its file, for the message.
+            values: (H, W) int.
+            source: Its file, for the message.
 
         Returns:
-            np.ndarray: (H, W) int64, positions in ``categories``; -1 is void.
+            (H, W) int64, positions in ``categories``; -1 is void.
 
         Raises:
             ValueError: A value is that of no class.

@@ -11,10 +11,10 @@ class CocoFile:
     """An annotation file of COCO's, without its annotations.
 
     Attributes:
-        ann_file (str): Path or URL of the JSON file.
-        categories (list[dict]): In the file's order.
-        images (dict): Entries of ``images`` by id, in the file's order.
-        notices (Notices): What has been said about this file.
+        ann_file: Path or URL of the JSON file.
+        categories: In the file's order.
+        images: Entries of ``images`` by id, in the file's order.
+        notices: What has been said about this file.
     """
 
     def _read(

@@ -16,11 +16,11 @@ class Instance(NamedTuple):
     """One annotated instance.
 
     Attributes:
-        category_id (int): COCO's.
-        box (Extent): x1, y1, x2, y2 in pixels of the image; None where the mask has no pixel.
-        segmentation (list | dict): Polygons or RLE, as the file has them, for
+        category_id: COCO's.
+        box: x1, y1, x2, y2 in pixels of the image; None where the mask has no pixel.
+        segmentation: Polygons or RLE, as the file has them, for
             :func:`~mmbanet.datasets.segmentation.encode_segmentation`.
-        is_crowd (bool): It stands for a group whose members were not told apart.
+        is_crowd: It stands for a group whose members were not told apart.
     """
 
     category_id: int
@@ -40,7 +40,7 @@ class InstanceAnnotations(CocoFile):
         backend_args: Of MMEngine's file backends.
 
     Attributes:
-        instances (dict): A list of :class:`Instance` by the image's id, of every image.
+        instances: A list of :class:`Instance` by the image's id, of every image.
 
     Raises:
         FileNotFoundError: There is no such file.

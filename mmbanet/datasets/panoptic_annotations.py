@@ -39,7 +39,7 @@ class PanopticAnnotations(CocoFile):
             files of test images.
 
     Attributes:
-        annotations (dict): Entries of ``annotations`` by the image's id.
+        annotations: Entries of ``annotations`` by the image's id.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -42,11 +42,11 @@ class PanopticCopyPaste(BaseTransform):
     Modified Keys: all but mix_results; gt_order is added if it was not there.
 
     Args:
-        max_num_pasted (int): At most that many things are pasted, at least one if there is any.
-        min_visible_pixels (int): Things of which fewer pixels are, or remain, visible are not
+        max_num_pasted: At most that many things are pasted, at least one if there is any.
+        min_visible_pixels: Things of which fewer pixels are, or remain, visible are not
             pasted, or are no longer annotated as instances. Their semantics stay.
-        min_visible_share (float): Likewise the share of the mask, 0..1.
-        overlap (bool): Whether instances keep the part of their mask that is pasted over. If not,
+        min_visible_share: Likewise the share of the mask, 0..1.
+        overlap: Whether instances keep the part of their mask that is pasted over. If not,
             masks and boxes are those of what is visible, as in mmdet.
     """
 

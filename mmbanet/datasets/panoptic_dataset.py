@@ -37,7 +37,7 @@ class PanopticDataset(CocoPanopticDataset):
       out; crowds have an ``ignore_flag``.
 
     Args: as mmdet's ``CocoPanopticDataset``, and
-        instances_ann_file (str, optional): COCO's instance annotations, below ``data_root`` if
+        instances_ann_file: COCO's instance annotations, below ``data_root`` if
             relative. None trains on the masks of the PNGs, with a warning. Not used in
             ``test_mode``.
 

@@ -104,13 +104,13 @@ def panoptic_segments(
     """Parts a semantic label map into segments.
 
     Args:
-        labels (np.ndarray): (H, W) int, positions in ``categories``; -1 is void.
-        categories (list[dict]): COCO categories with ``id``, ``isthing`` and ``color``.
-        min_area (int): A component of a thing class with fewer pixels becomes void.
-        connectivity (int): 4 or 8.
+        labels: (H, W) int, positions in ``categories``; -1 is void.
+        categories: COCO categories with ``id``, ``isthing`` and ``color``.
+        min_area: A component of a thing class with fewer pixels becomes void.
+        connectivity: 4 or 8.
 
     Returns:
-        tuple: (H, W) int64 map of segment ids, 0 is void, and its ``segments_info``.
+        (H, W) int64 map of segment ids, 0 is void, and its ``segments_info``.
     """
     found = []
     for label in range(len(categories)):

@@ -26,9 +26,9 @@ class TrueDepth(NamedTuple):
     """The things of an image from front to back.
 
     Attributes:
-        labels (np.ndarray): (G,) int64.
-        amodal (np.ndarray): (G, H, W) bool, the full masks, as if nothing were in front.
-        visible (np.ndarray): (G, H, W) bool.
+        labels: (G,) int64.
+        amodal: (G, H, W) bool, the full masks, as if nothing were in front.
+        visible: (G, H, W) bool.
     """
 
     labels: np.ndarray
@@ -42,9 +42,9 @@ class TrueDepth(NamedTuple):
         """Reads an annotation with ``depth_order`` and ``amodal_rle`` (see :mod:`mmbanet.scenes`).
 
         Args:
-            annotations (PanopticAnnotations): Checked by :func:`check_depth`.
-            img_id (int): Of an annotated image.
-            label_of_category (dict): Labels of the thing categories; others are left out.
+            annotations: Checked by :func:`check_depth`.
+            img_id: Of an annotated image.
+            label_of_category: Labels of the thing categories; others are left out.
 
         Raises:
             ValueError: A full mask is not one of the image.
@@ -82,11 +82,11 @@ class TrueDepth(NamedTuple):
         mask, whichever is larger, if that is above 0.5.
 
         Args:
-            masks (np.ndarray): (K, H, W) bool, in descending order of score.
-            labels (np.ndarray): (K,).
+            masks: (K, H, W) bool, in descending order of score.
+            labels: (K,).
 
         Returns:
-            dict: From predicted to annotated index.
+            From predicted to annotated index.
         """
         iou = np.maximum(_iou(masks, self.amodal), _iou(masks, self.visible))
         iou[labels[:, None] != self.labels] = 0

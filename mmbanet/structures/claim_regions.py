@@ -31,10 +31,10 @@ class ClaimRegions:
     """A partition of the image's pixels by the set of objects that claim them.
 
     Attributes:
-        index (Tensor): (H, W) int32, the region of each pixel.
-        members (Tensor): (R, K) bool, the objects that claim a region's pixels. No two rows are
+        index: (H, W) int32, the region of each pixel.
+        members: (R, K) bool, the objects that claim a region's pixels. No two rows are
             equal; at most one row is empty, that of the pixels that nobody claims.
-        size (Tensor): (R,) int64, the region's number of pixels, at least 1.
+        size: (R,) int64, the region's number of pixels, at least 1.
     """
 
     index: Tensor
@@ -46,8 +46,8 @@ class ClaimRegions:
         """Cuts the image object by object: each splits the regions that it takes part of.
 
         Args:
-            masks (Tensor): (N, H, W) bool.
-            objects (Tensor, optional): (K,) int64, the masks that take part, in their order. All of
+            masks: (N, H, W) bool.
+            objects: (K,) int64, the masks that take part, in their order. All of
                 them, K = N, if not given. Spares a copy of the masks.
         """
         objects = range(len(masks)) if objects is None else objects.tolist()
@@ -114,14 +114,14 @@ class ClaimRegions:
         threads. These are sums of integers: multiples of ``2 ** -28``, of 2 ** 26 pixels at most.
 
         Args:
-            image (Tensor): (3, H, W).
-            features (Callable): Given float64 (3, P), the colours of P pixels, float64 (F, P), of
+            image: (3, H, W).
+            features: Given float64 (3, P), the colours of P pixels, float64 (F, P), of
                 values in -512..512.
-            where (Tensor, optional): (R,) bool, the regions that matter; others get 0. All by
+            where: (R,) bool, the regions that matter; others get 0. All by
                 default.
 
         Returns:
-            Tensor: (R, F) float64.
+            (R, F) float64.
 
         Raises:
             ValueError: A sum could overflow: a region has more pixels.
@@ -150,8 +150,8 @@ class ClaimRegions:
         """(K, F) float64: values (R, F) added up over the regions of each object.
 
         Args:
-            values (Tensor): (R, F).
-            where (Tensor, optional): (R,) bool, the regions that count. All by default.
+            values: (R, F).
+            where: (R,) bool, the regions that count. All by default.
         """
         members = self.members if where is None else self.members & where[:, None]
         return sum(members[rows].double().T @ values[rows].double() for rows in _blocks(members))
@@ -160,7 +160,7 @@ class ClaimRegions:
         """(K, K) float64: at [i, j], i != j, the sum of values over the regions that both claim.
 
         Args:
-            values (Callable): Given (r,) int64 regions, float64 (r, K), their values for each
+            values: Given (r,) int64 regions, float64 (r, K), their values for each
                 object i, or (r, 1), the same for all objects.
         """
         shared = self.shared.nonzero().squeeze(1)

@@ -14,20 +14,20 @@ class OcclusionGraph(NamedTuple):
     """All overlapping pairs of K objects and what became of them; tensors on the CPU.
 
     Attributes:
-        pairs (Tensor): (M, 2) int64, (front, behind) as the pair alone is decided, in the order in
+        pairs: (M, 2) int64, (front, behind) as the pair alone is decided, in the order in
             which pairs are taken.
-        overlap (Tensor): (M,) int64, pixels that both claim.
-        share (Tensor): (M,) float64 in 0..1, the overlap's share of the smaller area.
-        evidence (Tensor): (M,) float64, what the order rule that decided the pair found in favour
+        overlap: (M,) int64, pixels that both claim.
+        share: (M,) float64 in 0..1, the overlap's share of the smaller area.
+        evidence: (M,) float64, what the order rule that decided the pair found in favour
             of the front, in the rule's own unit; 0 where no rule decided.
-        rules (list[str]): What decided each pair: the name of an order rule such as
+        rules: What decided each pair: the name of an order rule such as
             ``'MeanColor'``, ``'score'`` or ``'preference'``.
-        accepted (Tensor): (M,) bool, False for a pair that was set aside because it contradicts
+        accepted: (M,) bool, False for a pair that was set aside because it contradicts
             pairs before it.
-        in_front (Tensor): (K, K) bool, True at [i, j] where i is in front of j in the end, directly
+        in_front: (K, K) bool, True at [i, j] where i is in front of j in the end, directly
             or through others.
-        areas (Tensor): (K,) int64, pixels of each mask.
-        keep (Tensor): (K,) bool, False for removed objects and for empty masks.
+        areas: (K,) int64, pixels of each mask.
+        keep: (K,) bool, False for removed objects and for empty masks.
     """
 
     pairs: Tensor

@@ -25,12 +25,12 @@ class PanopticMap(NamedTuple):
     """A panoptic map with its segments.
 
     Attributes:
-        segment_ids (Tensor): (H, W) int32, ids of ``segments``, 0 for void.
-        mmdet_ids (Tensor, optional): (H, W) int32, mmdet's ids. None where they cannot tell all
+        segment_ids: (H, W) int32, ids of ``segments``, 0 for void.
+        mmdet_ids: (H, W) int32, mmdet's ids. None where they cannot tell all
             segments apart in 24 bits.
-        segments (list[dict]): ``id`` from 1, ``category`` (label), ``is_thing``, ``score`` (None
+        segments: ``id`` from 1, ``category`` (label), ``is_thing``, ``score`` (None
             for stuff) and ``area`` (pixels): things in the order of the objects, then stuff.
-        objects (list[int]): The object of each thing of ``segments``.
+        objects: The object of each thing of ``segments``.
     """
 
     segment_ids: Tensor

@@ -47,16 +47,16 @@ def draw_occlusion_graph(
     and how many more there are.
 
     Args:
-        image (np.ndarray): (H, W, 3) uint8 RGB.
-        masks (np.ndarray): (K, H, W) bool.
-        graph (OcclusionGraph): Of the K objects.
-        names (Sequence[str]): K class names.
-        scores (Sequence[float]): K scores.
-        result (np.ndarray, optional): (H, W, 3) uint8 RGB, such as :func:`colorize` makes.
-        width (int): Of the picture in pixels.
+        image: (H, W, 3) uint8 RGB.
+        masks: (K, H, W) bool.
+        graph: Of the K objects.
+        names: K class names.
+        scores: K scores.
+        result: (H, W, 3) uint8 RGB, such as :func:`colorize` makes.
+        width: Of the picture in pixels.
 
     Returns:
-        np.ndarray: (h, width, 3) uint8 RGB.
+        (h, width, 3) uint8 RGB.
     """
     lines = _lines(graph, names, scores)
     pictures = [image] if result is None else [image, result]

@@ -25,13 +25,13 @@ def compose_panoptic_map(
     """Lays the instances over the stuff and makes small stuff void.
 
     Args:
-        owner (Tensor): (H, W) int64, index of the object that owns the pixel, -1 for none.
-        semantics (Tensor): (H, W) int32, see :func:`semantic_labels`.
-        labels (Tensor): (K,) int64, the objects' classes.
-        scores (Tensor): (K,), the objects' scores.
-        num_things_classes (int): T.
-        num_stuff_classes (int): S.
-        stuff_area_limit (int): A stuff class with fewer visible pixels becomes void.
+        owner: (H, W) int64, index of the object that owns the pixel, -1 for none.
+        semantics: (H, W) int32, see :func:`semantic_labels`.
+        labels: (K,) int64, the objects' classes.
+        scores: (K,), the objects' scores.
+        num_things_classes: T.
+        num_stuff_classes: S.
+        stuff_area_limit: A stuff class with fewer visible pixels becomes void.
 
     Raises:
         ValueError: There are more segments than ids.
@@ -80,12 +80,12 @@ def segments_info(
     """The segments with their part in the occlusion graph; plain Python, ready for JSON.
 
     Args:
-        panoptic (PanopticMap): The segments.
-        graph (OcclusionGraph): Of K objects.
-        detections (list[int]): The detection that each of the K objects is.
+        panoptic: The segments.
+        graph: Of K objects.
+        detections: The detection that each of the K objects is.
 
     Returns:
-        list[dict]: Per segment ``id`` (from 1), ``category`` (label), ``is_thing``, ``score`` (None
+        Per segment ``id`` (from 1), ``category`` (label), ``is_thing``, ``score`` (None
         for stuff) and ``area`` (visible pixels). Things also have ``detection`` and ``overlaps``, a
         list of dicts, one for each object that claims some of the same pixels: ``detection``, its
         ``segment`` (id, None if it has no pixels left), ``in_front`` (whether this segment is in

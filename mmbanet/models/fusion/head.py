@@ -38,18 +38,18 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
     """Fuses any top-down model's instances and semantics; has no parameters.
 
     Args:
-        num_things_classes (int): Thing classes, the first labels.
-        num_stuff_classes (int): Stuff classes, the labels after them.
-        order (dict | list[dict], optional): Config of the :class:`OrderRule` that says who is in
+        num_things_classes: Thing classes, the first labels.
+        num_stuff_classes: Stuff classes, the labels after them.
+        order: Config of the :class:`OrderRule` that says who is in
             front in an occluded pair, or of several, of which the next is asked where those before
             cannot tell. None: no occlusion handling but the score order of
             :func:`resolve_by_score`.
-        test_cfg (dict, optional): All of ``score_thr`` and ``nms`` (:func:`select_detections`),
+        test_cfg: All of ``score_thr`` and ``nms`` (:func:`select_detections`),
             ``occlusion_thr`` and ``removal_thr`` (shares of an object's area) and
             ``stuff_area_limit`` (pixels of the output); if wanted the readings of the paper
             ``pairs`` and ``removal``, see :class:`OcclusionSettings`. The model passes its
             ``test_cfg.panoptic``. Needed by :meth:`predict`.
-        init_cfg (dict, optional): MMEngine's; there is nothing to initialise.
+        init_cfg: MMEngine's; there is nothing to initialise.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         """Panoptic maps of a batch. The inputs are not modified.
 
         Args:
-            mask_results_list (list[InstanceData]): With ``bboxes`` (N, 4), ``labels`` (N,),
+            mask_results_list: With ``bboxes`` (N, 4), ``labels`` (N,),
                 ``scores`` (N,) and ``masks`` (N, H, W) bool, per image.
-            seg_preds_list (list[Tensor]): Per image the semantic prediction, see
+            seg_preds_list: Per image the semantic prediction, see
                 :func:`semantic_labels`: logits (C, h, w) of any resolution, or integer labels
                 (H, W).
-            images (list[Tensor], optional): RGB (3, H, W) in 0..255 per image. Needed by
+            images: RGB (3, H, W) in 0..255 per image. Needed by
                 order rules that look at them, see :attr:`needs_images`.
-            preferences (list[Tensor], optional): Per image (N, N) int8, who of any two instances is
+            preferences: Per image (N, N) int8, who of any two instances is
                 in front where that is known, see :func:`resolve_occlusion`. Not with
                 ``order=None``, which knows no pairs.
-            semantic_layout (str, optional): The channels of logits, ``'all'`` or
+            semantic_layout: The channels of logits, ``'all'`` or
                 ``'stuff_and_things'``. Needed with one thing class only, where their number does
                 not tell.
 
         Returns:
-            list[PixelData]: Per image
+            Per image
 
             * ``sem_seg`` (1, H, W) int32 in mmdet's panoptic encoding: things
               ``label + id * INSTANCE_OFFSET``, stuff its label, void ``num_classes``. Left out,

@@ -17,12 +17,12 @@ def resolve_by_score(
     more than ``removal_thr`` of it is taken already. Equal scores: the lower index first.
 
     Args:
-        masks (Tensor): (K, H, W) bool.
-        scores (Tensor): (K,) floating point.
-        removal_thr (float): Share of an object's area, 0..1; mmdet's ``mask_overlap``.
+        masks: (K, H, W) bool.
+        scores: (K,) floating point.
+        removal_thr: Share of an object's area, 0..1; mmdet's ``mask_overlap``.
 
     Returns:
-        tuple: ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
+        ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
         ``keep`` (K,) bool, False for dropped objects and for empty masks.
     """
     owner, graph = explain_occlusion(masks, scores, settings=score_order(removal_thr))

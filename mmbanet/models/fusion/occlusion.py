@@ -46,22 +46,22 @@ def resolve_occlusion(
     remaining claimants.
 
     Args:
-        masks (Tensor): (K, H, W) bool.
-        scores (Tensor): (K,) floating point.
-        image (Tensor, optional): (3, H, W) RGB in 0..255, integer or floating point. May be None
+        masks: (K, H, W) bool.
+        scores: (K,) floating point.
+        image: (3, H, W) RGB in 0..255, integer or floating point. May be None
             where no rule looks at it.
-        occlusion_thr (float): Share of an object's area, 0..1.
-        removal_thr (float): Share of an object's area, 0..1.
-        preference (Tensor, optional): (K, K) int8, antisymmetric. 1 at [i, j] says that i is in
+        occlusion_thr: Share of an object's area, 0..1.
+        removal_thr: Share of an object's area, 0..1.
+        preference: (K, K) int8, antisymmetric. 1 at [i, j] says that i is in
             front of j, -1 the opposite, 0 that the rules above decide. It decides occluded and
             other overlapping pairs alike, and takes part in the order of pairs as occluded ones
             do: it is set aside where it contradicts a pair before it.
-        order (OrderRule | Sequence[OrderRule]): See :class:`OcclusionSettings`.
-        pairs (str): ``'all'`` or ``'occluded_first'``, see :class:`OcclusionSettings`.
-        removal (str): ``'joint'`` or ``'front_to_back'``, see :class:`OcclusionSettings`.
+        order: See :class:`OcclusionSettings`.
+        pairs: ``'all'`` or ``'occluded_first'``, see :class:`OcclusionSettings`.
+        removal: ``'joint'`` or ``'front_to_back'``, see :class:`OcclusionSettings`.
 
     Returns:
-        tuple: ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
+        ``owner`` (H, W) int64, the index of the object that owns the pixel or -1, and
         ``keep`` (K,) bool, False for removed objects and for empty masks.
 
     Raises:
@@ -85,16 +85,16 @@ def explain_occlusion(
     """:func:`resolve_occlusion` with the decisions that led there.
 
     Args:
-        masks (Tensor): (N, H, W) bool.
-        scores (Tensor): (K,), see :func:`resolve_occlusion`, as are image and preference.
-        image (Tensor, optional): (3, H, W).
-        preference (Tensor, optional): (K, K).
-        settings (OcclusionSettings): Thresholds, order rules and readings.
-        objects (Tensor, optional): (K,) int64, the masks that take part, in their order. All of
+        masks: (N, H, W) bool.
+        scores: (K,), see :func:`resolve_occlusion`, as are image and preference.
+        image: (3, H, W).
+        preference: (K, K).
+        settings: Thresholds, order rules and readings.
+        objects: (K,) int64, the masks that take part, in their order. All of
             them, K = N, if not given. Spares a copy of the masks.
 
     Returns:
-        tuple: ``owner`` (H, W) int64 and the :class:`OcclusionGraph`.
+        ``owner`` (H, W) int64 and the :class:`OcclusionGraph`.
     """
     check_masks(masks)
     num_objects = len(masks if objects is None else objects)
@@ -174,11 +174,11 @@ def order_objects(pairs: Tensor, num_objects: int) -> tuple[Tensor, Tensor]:
     """Accepts (front, behind) pairs in the given order, except those that would close a cycle.
 
     Args:
-        pairs (Tensor): (M, 2) int64 on the CPU.
-        num_objects (int): K.
+        pairs: (M, 2) int64 on the CPU.
+        num_objects: K.
 
     Returns:
-        tuple: ``in_front`` (K, K) bool, True at [i, j] where i is in front of j, directly or
+        ``in_front`` (K, K) bool, True at [i, j] where i is in front of j, directly or
         through others, and ``accepted`` (M,) bool, False for the pairs that were set aside.
     """
     reach = np.eye(num_objects, dtype=bool)
@@ -198,13 +198,13 @@ def remove_jointly(
     """Gives every region to its front-most claimant, then all again without those that lost much.
 
     Args:
-        regions (ClaimRegions): The pixels and who claims them.
-        front_to_back (Tensor): (K,) int64, the objects; of any two that overlap, the one in front
+        regions: The pixels and who claims them.
+        front_to_back: (K,) int64, the objects; of any two that overlap, the one in front
             comes first.
-        removal_thr (float): Share of an object's area, 0..1.
+        removal_thr: Share of an object's area, 0..1.
 
     Returns:
-        tuple: ``owners`` (R,) int64, the owner of each region or -1, and ``keep`` (K,) bool.
+        ``owners`` (R,) int64, the owner of each region or -1, and ``keep`` (K,) bool.
     """
     owners = _front_most(regions.members, front_to_back)
     areas = regions.areas

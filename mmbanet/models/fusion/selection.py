@@ -17,14 +17,14 @@ def select_detections(instances: InstanceData, score_thr: float, nms: dict | Non
     The same detections go to RoIInlay and to fusion; selecting twice changes nothing.
 
     Args:
-        instances (InstanceData): With ``bboxes`` (N, 4) and ``scores`` (N,).
-        score_thr (float): Detections must score more than this.
-        nms (dict, optional): ``nms_cfg`` of :func:`mmcv.ops.batched_nms`, such as
+        instances: With ``bboxes`` (N, 4) and ``scores`` (N,).
+        score_thr: Detections must score more than this.
+        nms: ``nms_cfg`` of :func:`mmcv.ops.batched_nms`, such as
             ``dict(type='nms', iou_threshold=0.5)``, applied over all classes together. It decides
             who stays; scores stay as they are. None: no suppression.
 
     Returns:
-        Tensor: (K,) int64, the indices of the selected detections in descending order of score
+        (K,) int64, the indices of the selected detections in descending order of score
         (equal scores: in the given order).
     """
     scores = instances.scores

@@ -20,10 +20,10 @@ class GroundTruth(NamedTuple):
     """Things (crowds are none) and semantics.
 
     Attributes:
-        boxes (Tensor): (G, 4), x1, y1, x2, y2 in pixels of the network's input.
-        labels (Tensor): (G,) int64.
-        masks (Tensor): (G, H, W) bool, the visible pixels; no two things overlap.
-        semantics (Tensor): (H, W) int64, the labels of things (also of crowds) and stuff,
+        boxes: (G, 4), x1, y1, x2, y2 in pixels of the network's input.
+        labels: (G,) int64.
+        masks: (G, H, W) bool, the visible pixels; no two things overlap.
+        semantics: (H, W) int64, the labels of things (also of crowds) and stuff,
             ``IGNORED`` where there is no annotation.
     """
 

@@ -17,12 +17,12 @@ def match_boxes(boxes: Tensor, true_boxes: Tensor, iou_thr: float) -> Tensor:
     Classes play no part, and several predictions may stand for the same thing.
 
     Args:
-        boxes (Tensor): (K, 4).
-        true_boxes (Tensor): (G, 4), in the same pixels.
-        iou_thr (float): 0..1.
+        boxes: (K, 4).
+        true_boxes: (G, 4), in the same pixels.
+        iou_thr: 0..1.
 
     Returns:
-        Tensor: (K,) int64, the index of the thing or -1.
+        (K,) int64, the index of the thing or -1.
     """
     if len(true_boxes) == 0:
         return torch.full_like(boxes[:, 0], -1, dtype=torch.long)
@@ -37,12 +37,12 @@ def true_preference(masks: Tensor, matches: Tensor, true_masks: Tensor) -> Tenso
     things own equally many of these pixels: none of them, for instance, if all are stuff.
 
     Args:
-        masks (Tensor): (K, H, W) bool.
-        matches (Tensor): (K,) int64, the thing of each prediction or -1, see :func:`match_boxes`.
-        true_masks (Tensor): (G, H, W) bool.
+        masks: (K, H, W) bool.
+        matches: (K,) int64, the thing of each prediction or -1, see :func:`match_boxes`.
+        true_masks: (G, H, W) bool.
 
     Returns:
-        Tensor: (K, K) int8, 1 at [i, j] where i is in front of j and -1 where it is behind, see
+        (K, K) int8, 1 at [i, j] where i is in front of j and -1 where it is behind, see
         :func:`resolve_occlusion`.
     """
     preference = torch.zeros(len(masks), len(masks), dtype=torch.int8, device=masks.device)

@@ -38,11 +38,11 @@ class Candidate(NamedTuple):
     """A thing that may be cut out.
 
     Attributes:
-        index (int): Of its image.
-        segment_id (int): In the image's map.
-        label (int): Position of its category.
-        base (float): Its lower end, as a share of the image's height.
-        height (float): As a share of the image's height.
+        index: Of its image.
+        segment_id: In the image's map.
+        label: Position of its category.
+        base: Its lower end, as a share of the image's height.
+        height: As a share of the image's height.
     """
 
     index: int
@@ -59,9 +59,9 @@ class Candidates:
         source: Where they come from.
 
     Attributes:
-        things (list[Candidate]): All of them.
-        by_label (dict): From a label to their positions in ``things``.
-        horizons (dict): From a label to the height of the horizon, as a share of the image's
+        things: All of them.
+        by_label: From a label to their positions in ``things``.
+        horizons: From a label to the height of the horizon, as a share of the image's
             height, for classes whose things are the larger the lower they stand.
 
     Raises:

@@ -44,14 +44,14 @@ class Thing(NamedTuple):
     """A thing of the scene: of the frame, or a cut-out.
 
     Attributes:
-        mask (np.ndarray): (H, W) bool; all of a cut-out within the frame, what is seen of a thing
+        mask: (H, W) bool; all of a cut-out within the frame, what is seen of a thing
             of the frame.
-        label (int): Position of its category.
-        depth (float): The larger, the nearer; of a thing of the frame where it stands.
-        layer (Layer | None): None for a thing of the frame.
-        area (int): Pixels of the mask.
-        left (int): First column of the mask.
-        right (int): Last column + 1.
+        label: Position of its category.
+        depth: The larger, the nearer; of a thing of the frame where it stands.
+        layer: None for a thing of the frame.
+        area: Pixels of the mask.
+        left: First column of the mask.
+        right: Last column + 1.
     """
 
     mask: np.ndarray
@@ -67,9 +67,9 @@ class Segment(NamedTuple):
     """A segment of a finished scene, before what is in front of it.
 
     Attributes:
-        label (int): Position of its category.
-        mask (np.ndarray): (H, W) bool; of what is of the frame, what is seen of it there.
-        crowd (bool): Several things of the frame that were annotated as one.
+        label: Position of its category.
+        mask: (H, W) bool; of what is of the frame, what is seen of it there.
+        crowd: Several things of the frame that were annotated as one.
     """
 
     label: int
@@ -81,11 +81,11 @@ class PhotographScene(NamedTuple):
     """A finished scene.
 
     Attributes:
-        image (np.ndarray): (H, W, 3) uint8 RGB.
-        segments (list[Segment]): Front to back: cut-outs, things of the frame, crowds, stuff.
-        num_cutouts (int): How many of the first are cut-outs.
-        num_things (int): How many of the first are things, without crowds.
-        quality (int): Of the JPEG.
+        image: (H, W, 3) uint8 RGB.
+        segments: Front to back: cut-outs, things of the frame, crowds, stuff.
+        num_cutouts: How many of the first are cut-outs.
+        num_things: How many of the first are things, without crowds.
+        quality: Of the JPEG.
     """
 
     image: np.ndarray

@@ -28,15 +28,15 @@ class Cutout(NamedTuple):
     """A thing without its photograph; h x w pixels with a margin around it.
 
     Attributes:
-        color (np.ndarray): (h, w, 3) uint8 RGB, continued beyond the thing's edge.
-        alpha (np.ndarray): (h, w) uint8, 255 where the thing covers a pixel.
-        label (int): Position of its category.
-        base (float): Its lower end, as a share of the photograph's height.
-        frame_height (int): The photograph's height in pixels.
-        support (int): Label of what is below its base; 255 is void.
-        support_color (np.ndarray): (3,) float32, the mean colour there.
-        frame_color (np.ndarray): (3,) float32, the mean colour of the photograph.
-        noise (float): Standard deviation of the photograph's noise.
+        color: (h, w, 3) uint8 RGB, continued beyond the thing's edge.
+        alpha: (h, w) uint8, 255 where the thing covers a pixel.
+        label: Position of its category.
+        base: Its lower end, as a share of the photograph's height.
+        frame_height: The photograph's height in pixels.
+        support: Label of what is below its base; 255 is void.
+        support_color: (3,) float32, the mean colour there.
+        frame_color: (3,) float32, the mean colour of the photograph.
+        noise: Standard deviation of the photograph's noise.
     """
 
     color: np.ndarray

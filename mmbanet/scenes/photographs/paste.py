@@ -25,16 +25,16 @@ class Layer(NamedTuple):
     """A cut-out at its place.
 
     Attributes:
-        color (np.ndarray): (h, w, 3) float32 RGB, before it is matched to the frame.
-        alpha (np.ndarray): (h, w) float32.
-        top (int): Row of its first pixel in the frame; may lie outside.
-        left (int): Likewise its column.
-        label (int): Position of its category.
-        depth (float): The larger, the nearer.
-        stands (bool): On the ground.
-        cutout (Cutout): Where it comes from.
-        scale (float): Its size over that in its photograph.
-        support_color (np.ndarray | None): (3,) of what is below it in the frame, if that is
+        color: (h, w, 3) float32 RGB, before it is matched to the frame.
+        alpha: (h, w) float32.
+        top: Row of its first pixel in the frame; may lie outside.
+        left: Likewise its column.
+        label: Position of its category.
+        depth: The larger, the nearer.
+        stands: On the ground.
+        cutout: Where it comes from.
+        scale: Its size over that in its photograph.
+        support_color: (3,) of what is below it in the frame, if that is
             the same stuff as in its photograph.
     """
 

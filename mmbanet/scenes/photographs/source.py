@@ -28,10 +28,10 @@ class Photograph(NamedTuple):
     """An image with its panoptic map.
 
     Attributes:
-        image (np.ndarray): (H, W, 3) uint8 RGB.
-        ids (np.ndarray): (H, W) int32, the segment ids.
-        known_ids (np.ndarray): (S,) int32, sorted, those that the annotation lists.
-        known_labels (np.ndarray): (S,) uint8, the positions of their categories.
+        image: (H, W, 3) uint8 RGB.
+        ids: (H, W) int32, the segment ids.
+        known_ids: (S,) int32, sorted, those that the annotation lists.
+        known_labels: (S,) uint8, the positions of their categories.
     """
 
     image: np.ndarray

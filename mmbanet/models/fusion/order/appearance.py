@@ -33,11 +33,11 @@ class AppearanceRule(OrderRule):
         """Describes objects and regions.
 
         Args:
-            image (Tensor): (3, H, W) RGB in 0..255.
-            regions (ClaimRegions): The pixels and who claims them.
+            image: (3, H, W) RGB in 0..255.
+            regions: The pixels and who claims them.
 
         Returns:
-            tuple: ``sums`` (R, F) float64, the features summed over the pixels of each region, of
+            ``sums`` (R, F) float64, the features summed over the pixels of each region, of
             which only the ``regions.shared`` are looked at, and ``weights`` (K, F) float64.
         """
 
@@ -61,13 +61,13 @@ def exclusive_sums(
     """Feature sums over the pixels that an object alone claims, which no other object can spoil.
 
     Args:
-        sums (Tensor): (R, F) float64.
-        regions (ClaimRegions): The pixels and who claims them.
-        least_share (float): An object of which less is claimed by it alone is described by all of
+        sums: (R, F) float64.
+        regions: The pixels and who claims them.
+        least_share: An object of which less is claimed by it alone is described by all of
             its mask.
 
     Returns:
-        tuple: (K, F) float64 and (K, 1) float64, the number of pixels, at least 1.
+        (K, F) float64 and (K, 1) float64, the number of pixels, at least 1.
     """
     counts = torch.cat([sums, regions.size[:, None].double()], dim=1)
     whole, exclusive = regions.object_sums(counts), regions.object_sums(counts, ~regions.shared)

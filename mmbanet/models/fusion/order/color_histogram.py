@@ -19,10 +19,10 @@ class ColorHistogram(AppearanceRule):
     another object's.
 
     Args:
-        bins (int): Bins per channel; the histogram has ``bins ** 3``.
-        prior (float): Pixels that are added, spread evenly over all bins, so that an unseen colour
+        bins: Bins per channel; the histogram has ``bins ** 3``.
+        prior: Pixels that are added, spread evenly over all bins, so that an unseen colour
             is unlikely and not impossible.
-        least_share (float): An object of which it claims less alone is described by all of its
+        least_share: An object of which it claims less alone is described by all of its
             mask.
     """
 

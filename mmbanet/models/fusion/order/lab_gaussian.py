@@ -28,9 +28,9 @@ class LabGaussian(AppearanceRule):
     the products of its coordinates.
 
     Args:
-        noise (float): Standard deviation in Lab units that is added to the object's own: the least
+        noise: Standard deviation in Lab units that is added to the object's own: the least
             difference in colour that counts.
-        least_share (float): An object of which it claims less alone is described by all of its
+        least_share: An object of which it claims less alone is described by all of its
             mask.
     """
 

@@ -33,11 +33,11 @@ class OrderRule(ABC):
         """Who is in front, and by how much.
 
         Args:
-            image (Tensor): (3, H, W) RGB in 0..255.
-            regions (ClaimRegions): The masks of K objects: the pixels and who claims them.
-            pairs (Tensor): (M, 2) int64, objects that share pixels.
+            image: (3, H, W) RGB in 0..255.
+            regions: The masks of K objects: the pixels and who claims them.
+            pairs: (M, 2) int64, objects that share pixels.
 
         Returns:
-            Tensor: (M,) float64 in the rule's own unit, positive where the first is in front,
+            (M,) float64 in the rule's own unit, positive where the first is in front,
             negative where the second is, 0 where the rule cannot tell.
         """

@@ -103,7 +103,11 @@ def read_segment_ids(
 
     Raises: As :func:`read_bytes`; a ValueError for another format or size.
     """
-    content = read_bytes(path, f'PNG of {image}', backend_args)
+    return decode_segment_ids(read_bytes(path, f'PNG of {image}', backend_args), path, size, image)
+
+
+def decode_segment_ids(content: bytes, path: str, size: tuple[int, int], image: str) -> np.ndarray:
+    """As :func:`read_segment_ids`, of the file's content; the path is for messages."""
     try:
         _check_png_header(content, size)
     except ValueError as error:

@@ -91,7 +91,8 @@ class InstanceAnnotations(CocoFile):
         if 'segments_info' in annotation:
             raise ValueError(
                 f'{place}: no COCO instance annotation: it has "segments_info" (instances and '
-                'panoptic annotations are different files)'
+                'panoptic annotations are different files; the metrics need seg_prefix, too, for '
+                'panoptic ones)'
             )
         annotation_id, image_id = annotation.get('id'), annotation.get('image_id')
         if not is_integer(annotation_id):

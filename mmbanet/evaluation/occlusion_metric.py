@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from mmbanet.datasets import PanopticAnnotations
 from mmbanet.registry import METRICS
 from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
 from mmbanet.structures import OcclusionGraph
 
+from .panoptic_truth import open_annotations
 from .predictions import decode_masks
 
 
@@ -67,7 +67,7 @@ class OcclusionMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.annotations = PanopticAnnotations(ann_file, backend_args)
+        self.annotations = open_annotations(ann_file, backend_args)
         check_depth(self.annotations)
         self.occlusion_thr = occlusion_thr
         self.dataset_meta = None

@@ -13,7 +13,8 @@ from pycocotools.cocoeval import COCOeval
 
 from mmbanet.registry import METRICS
 
-from .instance_annotations import InstanceAnnotations, ThingAnnotations
+from .instance_truth import InstanceTruth
+from .panoptic_truth import PanopticTruth
 from .predictions import encode_masks
 
 
@@ -54,14 +55,14 @@ class PanopticInstanceMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if seg_prefix is None:
-            self.annotations = InstanceAnnotations(ann_file, backend_args)
+            self.truth = InstanceTruth(ann_file, backend_args)
         else:
-            self.annotations = ThingAnnotations(ann_file, seg_prefix, backend_args)
+            self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
         """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
-        self.annotations.use_classes(dataset_meta)
+        self.truth.use_classes(dataset_meta)
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -80,14 +81,14 @@ class PanopticInstanceMetric(BaseMetric):
             ValueError: The PNG is not that of the annotation, the masks have another size than the
                 annotation, or a label is no thing.
         """
-        labels = self.annotations.labels
+        labels = self.truth.thing_labels
         for sample in data_samples:
-            if not self.annotations.is_annotated(sample['img_id']):
+            if not self.truth.is_annotated(sample['img_id']):
                 continue
             image = f'image {sample["img_id"]}'
             if 'pred_instances' not in sample:
                 raise KeyError(f'{image}: AP_mask needs pred_instances, which the model lacks')
-            truth = self.annotations.load(sample['img_id'])
+            truth = self.truth.instances(sample['img_id'])
             found = _encode(sample['pred_instances'])
             unknown = sorted({item['category_id'] for item in found} - set(labels))
             if unknown:
@@ -104,7 +105,7 @@ class PanopticInstanceMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[list[dict], list[dict]]]) -> dict[str, float]:
         """AP over all images, see the class."""
-        labels = self.annotations.labels
+        labels = self.truth.thing_labels
         truth, found = zip(*results) if results else ((), ())
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(_index(truth, labels), _index(found, labels), 'segm')
@@ -136,7 +137,7 @@ def _encode(instances: dict) -> list[dict]:
     masks = encode_masks(instances['masks'])
     scores = instances.get('mask_scores', instances['scores']).tolist()
     return [
-        dict(category_id=label, segmentation=mask, score=score, area=0, iscrowd=0)
+        dict(category_id=label, segmentation=mask, score=score, iscrowd=0)
         for label, mask, score in zip(instances['labels'].tolist(), masks, scores)
     ]
 
@@ -145,8 +146,8 @@ def _index(annotations: Sequence[list[dict]], labels: list[int]) -> COCO:
     """An index of the annotations of images, which are numbered in their order."""
     coco = COCO()
     pairs = [(image, item) for image, part in enumerate(annotations) for item in part]
-    # From 1 on: pycocotools takes 0 for no match.
-    items = [dict(item, id=i, image_id=image) for i, (image, item) in enumerate(pairs, 1)]
+    # From 1 on: pycocotools takes 0 for no match. It asks for areas, though AP is not by size.
+    items = [dict(item, id=i, image_id=image, area=0) for i, (image, item) in enumerate(pairs, 1)]
     coco.dataset = dict(
         # The masks bring their size along; pycocotools only looks for one here.
         images=[dict(id=image, height=0, width=0) for image in range(len(annotations))],

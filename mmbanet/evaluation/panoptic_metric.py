@@ -18,7 +18,6 @@ from .panoptic_quality import (
     Segments,
     TrueSegments,
     average_quality,
-    class_quality,
     count_matches,
     count_overlaps,
     find_runs,
@@ -179,27 +178,23 @@ class PanopticMetric(BaseMetric):
         scores = {}
         for name in ('PQ', 'BPQ') if self.boundary else ('PQ',):
             counts = _total(results, name, (self.num_classes, 4))
-            averages = {group: average_quality(counts, of) for group, of in groups.items()}
-            per_class = self._per_class(counts) if self.classwise else None
+            found = {group: average_quality(counts, of) for group, of in groups.items()}
+            averages = {group: average for group, (average, _) in found.items()}
+            per_class = None
+            if self.classwise:
+                per_class = {self.truth.classes[i]: of for i, of in found['All'][1].items()}
             if name == 'BPQ':
                 print_log('Boundary PQ:', logger=logger)
             print_panoptic_table(averages, per_class, logger=logger)
-            found = parse_pq_results(averages)
+            named = parse_pq_results(averages)
             for class_name, quality in (per_class or {}).items():
-                found.update({f'{key.upper()}_{class_name}': 100 * quality[key] for key in quality})
-            scores.update({name.replace('PQ', '') + key: value for key, value in found.items()})
+                named.update({f'{key.upper()}_{class_name}': 100 * quality[key] for key in quality})
+            scores.update({name.replace('PQ', '') + key: value for key, value in named.items()})
         if self.stuff_iou:
             scores['mIoU_St'] = 100 * mean_iou(
                 _total(results, 'IoU', (self.num_classes, 2)), ~is_thing
             )
         return scores
-
-    def _per_class(self, counts: np.ndarray) -> dict[str, dict[str, float]]:
-        quality = class_quality(counts)
-        return {
-            name: {key: float(quality[key][label]) for key in ('pq', 'sq', 'rq')}
-            for label, name in enumerate(self.truth.classes)
-        }
 
 
 def _compress(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

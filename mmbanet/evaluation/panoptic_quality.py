@@ -5,9 +5,11 @@ Shapes: G true segments, P predicted segments, R runs, C classes, H x W pixels.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+from panopticapi.evaluation import PQStat
 
 # The label of what is no segment: void, and pixels that the annotation says nothing of.
 NO_LABEL = -1
@@ -152,42 +154,25 @@ def count_matches(
     return counts
 
 
-def class_quality(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Quality of each class, 0 for a class that was neither annotated nor predicted.
-
-    Args:
-        counts (np.ndarray): (C, 4), see :func:`count_matches`, summed over images.
-
-    Returns:
-        dict: ``pq``, ``sq`` and ``rq``, (C,) float64 in 0..1, and ``seen`` (C,) bool.
-    """
-    iou, tp, fp, fn = counts.T
-    segments = tp + 0.5 * fp + 0.5 * fn
-
-    def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return np.divide(numerator, denominator, out=np.zeros(len(counts)), where=denominator > 0)
-
-    return dict(
-        pq=divide(iou, segments), sq=divide(iou, tp), rq=divide(tp, segments), seen=segments > 0
-    )
-
-
-def average_quality(counts: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
-    """Means over the chosen classes that were annotated or predicted.
+def average_quality(
+    counts: np.ndarray, chosen: np.ndarray
+) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
+    """Means of panopticapi over the chosen classes that were annotated or predicted.
 
     Args:
         counts (np.ndarray): (C, 4), see :func:`count_matches`, summed over images.
         chosen (np.ndarray): (C,) bool.
 
     Returns:
-        dict: ``pq``, ``sq`` and ``rq`` in 0..1, nan where there is no such class, and ``n``, the
-        number of them.
+        tuple: ``pq``, ``sq`` and ``rq`` in 0..1, nan where there is no such class, and ``n``, the
+        number of them; ``pq``, ``sq`` and ``rq`` of each chosen class, by its label, 0 for one that
+        was neither annotated nor predicted.
     """
-    quality = class_quality(counts)
-    chosen = chosen & quality.pop('seen')
-    number = int(chosen.sum())
-    means = {
-        name: float(values[chosen].sum() / number) if number else float('nan')
-        for name, values in quality.items()
-    }
-    return dict(**means, n=number)
+    labels = chosen.nonzero()[0].tolist()
+    if not counts[chosen].any():
+        nothing = {label: dict(pq=0.0, sq=0.0, rq=0.0) for label in labels}
+        return dict(pq=math.nan, sq=math.nan, rq=math.nan, n=0), nothing
+    stat = PQStat()
+    for label in labels:
+        stat[label].iou, stat[label].tp, stat[label].fp, stat[label].fn = counts[label].tolist()
+    return stat.pq_average(dict.fromkeys(labels), isthing=None)

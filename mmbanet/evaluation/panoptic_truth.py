@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
+from functools import lru_cache
+from weakref import WeakValueDictionary
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import PanopticAnnotations
-from mmbanet.datasets.annotation_files import is_local, read_segment_ids
+from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
 from mmbanet.datasets.panoptic_annotations import check_png_ids, name_image
 
-from .panoptic_quality import NO_LABEL, UNLISTED, VOID, TrueSegments
+from .panoptic_quality import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
+
+# Metrics take turns with the images of a batch: so many are decoded only once for all of them.
+DECODED = 8
+_opened: WeakValueDictionary[tuple, PanopticAnnotations] = WeakValueDictionary()
+
+
+def open_annotations(ann_file: str, backend_args: dict | None = None) -> PanopticAnnotations:
+    """What a file holds, read once for all metrics that hold it at the same time.
+
+    Raises: As :class:`~mmbanet.datasets.PanopticAnnotations`.
+    """
+    is_here = is_local(ann_file, backend_args) and osp.exists(ann_file)
+    written = os.stat(ann_file).st_mtime_ns if is_here else None
+    key = osp.abspath(ann_file) if is_here else ann_file, written, repr(backend_args)
+    annotations = _opened.get(key)
+    if annotations is None:
+        annotations = _opened[key] = PanopticAnnotations(ann_file, backend_args)
+    return annotations
 
 
 class PanopticTruth:
@@ -32,7 +54,7 @@ class PanopticTruth:
     """
 
     def __init__(self, ann_file: str, seg_prefix: str, backend_args: dict | None = None) -> None:
-        self.annotations = PanopticAnnotations(ann_file, backend_args)
+        self.annotations = open_annotations(ann_file, backend_args)
         if is_local(seg_prefix, backend_args) and not osp.isdir(seg_prefix):
             raise FileNotFoundError(f'seg_prefix is no folder: {osp.abspath(seg_prefix)}')
         self.seg_prefix = seg_prefix
@@ -65,7 +87,32 @@ class PanopticTruth:
         image = self.annotations.images[img_id]
         size = image['height'], image['width']
         path, name = self._png(img_id), name_image(img_id, image)
-        return read_segment_ids(path, size, name, self.backend_args), self._segments[img_id]
+        content = read_bytes(path, f'PNG of {name}', self.backend_args)
+        return _decode(content, path, size, name), self._segments[img_id]
+
+    @property
+    def thing_labels(self) -> list[int]:
+        """The labels that are annotated as instances."""
+        return self.is_thing.nonzero()[0].tolist()
+
+    def instances(self, img_id: int) -> list[dict]:
+        """An image's things as pycocotools wants them, with the label as ``category_id``.
+
+        Raises: As :meth:`load` and :meth:`complete`.
+        """
+        true_map, truth = self.load(img_id)
+        pixels = count_pixels(truth, true_map)
+        self.complete(img_id, true_map, truth, pixels)
+        chosen = (np.isin(truth.labels, self.thing_labels) & (pixels > 0)).nonzero()[0]
+        masks = np.asfortranarray((true_map[..., None] == truth.ids[chosen]).astype(np.uint8))
+        return [
+            dict(
+                category_id=int(truth.labels[i]),
+                segmentation=rle,
+                iscrowd=int(not truth.is_countable[i]),
+            )
+            for i, rle in zip(chosen, coco_mask.encode(masks))
+        ]
 
     def complete(
         self, img_id: int, true_map: np.ndarray, truth: TrueSegments, pixels: np.ndarray
@@ -111,6 +158,13 @@ class PanopticTruth:
 
     def _png(self, img_id: int) -> str:
         return osp.join(self.seg_prefix, self.annotations.annotations[img_id]['file_name'])
+
+
+@lru_cache(maxsize=DECODED)
+def _decode(content: bytes, path: str, size: tuple[int, int], image: str) -> np.ndarray:
+    true_map = decode_segment_ids(content, path, size, image)
+    true_map.setflags(write=False)
+    return true_map
 
 
 def _parse(segments_info: list[dict], labels: dict[int, int]) -> TrueSegments:

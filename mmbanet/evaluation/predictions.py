@@ -82,8 +82,10 @@ def encode_masks(masks: Tensor | list[dict]) -> list[dict]:
 def decode_masks(masks: Tensor | list[dict], chosen: Tensor) -> np.ndarray:
     """(K, H, W) bool: the chosen ones (K,) of N masks as of :func:`encode_masks`."""
     if isinstance(masks, list):
-        decoded = [coco_mask.decode(masks[i]) for i in chosen.tolist()]
-        return np.array(decoded, dtype=bool) if decoded else np.zeros((0, 0, 0), dtype=bool)
+        if len(chosen) == 0:
+            return np.zeros((0, 0, 0), dtype=bool)
+        decoded = coco_mask.decode([masks[i] for i in chosen.tolist()])
+        return decoded.transpose(2, 0, 1).astype(bool)
     return masks[chosen.to(masks.device)].cpu().numpy()
 
 

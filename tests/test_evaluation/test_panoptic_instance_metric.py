@@ -65,7 +65,6 @@ def write_instances(path, truths, categories=CATEGORIES[:NUM_THINGS]):
                     category_id=segment['category_id'],
                     iscrowd=segment['iscrowd'],
                     area=int(mask.sum()),
-                    bbox=[0, 0, 1, 1],
                     segmentation=dict(rle, counts=rle['counts'].decode()),
                 )
             )
@@ -190,7 +189,7 @@ def test_bad_input_is_refused(random_set, tmp_path):
             evaluate([dict(sample, pred_instances=small)], **options)
     with pytest.raises(ValueError, match=r'"segments_info" must be a list, .*different files'):
         evaluate([sample], **dict(paths, ann_file=instances))
-    with pytest.raises(ValueError, match='panoptic annotations need seg_prefix, too'):
+    with pytest.raises(ValueError, match='the metrics need seg_prefix, too'):
         evaluate([sample], ann_file=paths['ann_file'])
     other = write_instances(tmp_path / 'other.json', truths, [dict(id=7, name='cat')])
     with pytest.raises(ValueError, match=r"categories unknown to the data set: \['cat'\]"):

@@ -9,11 +9,10 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from scipy.stats import t
 
 from .tables import Row, Table
 
-# Student's t: a difference beyond it is one in twenty by chance alone, by number of seeds less one.
-T_95 = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 METRIC_PREFIX = 'coco_panoptic/'
 
 
@@ -45,8 +44,8 @@ def difference(new: list[float], old: list[float]) -> str:
     text = f'{mean(differences):+.1f}'
     if len(differences) < 2:
         return f'{text} (one seed: noise unknown)'
-    error = T_95[min(len(differences), len(T_95)) - 1] * stdev(differences)
-    error /= math.sqrt(len(differences))
+    # Student's t: a difference beyond it is one in twenty by chance alone.
+    error = t.ppf(0.975, len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
     verdict = 'within the noise' if abs(mean(differences)) <= error else 'beyond the noise'
     return f'{text} ±{error:.1f} ({verdict})'
 

@@ -25,11 +25,11 @@ def is_boundary(id_map: np.ndarray, width: int) -> np.ndarray:
     what lies outside the image belongs to none.
 
     Args:
-        id_map (np.ndarray): (H, W), the id of each pixel's segment, at least 0.
-        width (int): In pixels.
+        id_map: (H, W), the id of each pixel's segment, at least 0.
+        width: In pixels.
 
     Returns:
-        np.ndarray: (H, W) bool.
+        (H, W) bool.
     """
     ids = id_map.astype(np.float64)  # the only type of OpenCV's morphology that holds all ids
     square = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
@@ -47,14 +47,14 @@ def boundary_iou(
     """IoU of the boundaries of every two segments, without predicted pixels that are void in truth.
 
     Args:
-        truth (TrueSegments): G segments.
-        true_map (np.ndarray): (H, W), their ids.
-        prediction (Segments): P segments.
-        id_map (np.ndarray): (H, W), their ids.
-        width (int): Of the boundaries, in pixels.
+        truth: G segments.
+        true_map: (H, W), their ids.
+        prediction: P segments.
+        id_map: (H, W), their ids.
+        width: Of the boundaries, in pixels.
 
     Returns:
-        np.ndarray: (G, P) float64.
+        (G, P) float64.
     """
     of_truth, of_prediction = is_boundary(true_map, width), is_boundary(id_map, width)
 

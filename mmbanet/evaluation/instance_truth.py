@@ -10,8 +10,8 @@ class InstanceTruth:
     """The annotated instances of images; labels are the positions of their names in the data set.
 
     Args:
-        ann_file (str): COCO's instance annotations.
-        backend_args (dict, optional): Of MMEngine's file backends.
+        ann_file: COCO's instance annotations.
+        backend_args: Of MMEngine's file backends.
 
     Raises: As :class:`~mmbanet.datasets.instance_annotations.InstanceAnnotations`.
     """

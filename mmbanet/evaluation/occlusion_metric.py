@@ -43,13 +43,13 @@ class OcclusionMetric(BaseMetric):
     * ``pairs``, ``pairs_same_class`` and so on: the numbers behind them.
 
     Args:
-        ann_file (str): COCO's panoptic annotations with ``depth_order`` and ``amodal_rle``, as in
+        ann_file: COCO's panoptic annotations with ``depth_order`` and ``amodal_rle``, as in
             the generated scenes.
-        occlusion_thr (float): As for fusion.
-        backend_args (dict, optional): MMEngine's, to read annotations from elsewhere than this
+        occlusion_thr: As for fusion.
+        backend_args: MMEngine's, to read annotations from elsewhere than this
             machine.
-        collect_device (str): MMEngine's.
-        prefix (str, optional): MMEngine's.
+        collect_device: MMEngine's.
+        prefix: MMEngine's.
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -84,8 +84,8 @@ class OcclusionMetric(BaseMetric):
         """Judges the pairs of each image.
 
         Args:
-            data_batch (dict): Not used.
-            data_samples (Sequence[dict]): With ``img_id``, ``img_path``, ``pred_instances`` and
+            data_batch: Not used.
+            data_samples: With ``img_id``, ``img_path``, ``pred_instances`` and
                 ``pred_panoptic_seg``.
 
         Raises:

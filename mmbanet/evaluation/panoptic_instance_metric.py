@@ -30,13 +30,13 @@ class PanopticInstanceMetric(BaseMetric):
     annotated.
 
     Args:
-        ann_file (str): COCO's panoptic annotations; without ``seg_prefix``, COCO's instance
+        ann_file: COCO's panoptic annotations; without ``seg_prefix``, COCO's instance
             annotations, whose masks reach below those of other instances.
-        seg_prefix (str, optional): Folder of the PNGs of panoptic annotations.
-        backend_args (dict, optional): MMEngine's, to read annotations and PNGs from elsewhere than
+        seg_prefix: Folder of the PNGs of panoptic annotations.
+        backend_args: MMEngine's, to read annotations and PNGs from elsewhere than
             this machine.
-        collect_device (str): MMEngine's.
-        prefix (str, optional): MMEngine's.
+        collect_device: MMEngine's.
+        prefix: MMEngine's.
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
@@ -69,8 +69,8 @@ class PanopticInstanceMetric(BaseMetric):
         """Encodes the masks of each image.
 
         Args:
-            data_batch (dict): Not used.
-            data_samples (Sequence[dict]): With ``img_id`` and ``pred_instances``: ``labels`` (N,),
+            data_batch: Not used.
+            data_samples: With ``img_id`` and ``pred_instances``: ``labels`` (N,),
                 ``scores`` (N,), ``masks`` (N, H, W) bool or, as mmdet's ``DumpDetResults`` saves
                 them, N run-length encoded ones, and ``mask_scores`` (N,) if the model scores masks
                 apart from boxes.

@@ -56,16 +56,16 @@ class PanopticMetric(BaseMetric):
     * ``PQ_{class}`` and so on; 0 for a class that is neither annotated nor predicted.
 
     Args:
-        ann_file (str): COCO's panoptic annotations.
-        seg_prefix (str): Folder of their PNGs.
-        classwise (bool): Whether to report every class.
-        boundary (bool): Whether to compute Boundary PQ.
-        boundary_dilation_ratio (float): Width of the boundary as a share of the image's diagonal.
-        stuff_iou (bool): Whether to compute ``mIoU_St``; the model must predict ``pred_sem_seg``.
-        backend_args (dict, optional): MMEngine's, to read annotations and PNGs from elsewhere than
+        ann_file: COCO's panoptic annotations.
+        seg_prefix: Folder of their PNGs.
+        classwise: Whether to report every class.
+        boundary: Whether to compute Boundary PQ.
+        boundary_dilation_ratio: Width of the boundary as a share of the image's diagonal.
+        stuff_iou: Whether to compute ``mIoU_St``; the model must predict ``pred_sem_seg``.
+        backend_args: MMEngine's, to read annotations and PNGs from elsewhere than
             this machine.
-        collect_device (str): MMEngine's.
-        prefix (str, optional): MMEngine's.
+        collect_device: MMEngine's.
+        prefix: MMEngine's.
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
@@ -114,8 +114,8 @@ class PanopticMetric(BaseMetric):
         """Counts the matches of each image.
 
         Args:
-            data_batch (dict): Not used.
-            data_samples (Sequence[dict]): With ``img_id`` and ``pred_panoptic_seg``, see
+            data_batch: Not used.
+            data_samples: With ``img_id`` and ``pred_panoptic_seg``, see
                 :func:`~mmbanet.evaluation.predictions.read_segments`; for ``stuff_iou`` also with
                 ``pred_sem_seg.sem_seg`` (1, H, W), classes, or the number of classes for none of
                 them (such as any thing).

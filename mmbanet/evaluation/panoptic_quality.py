@@ -23,8 +23,8 @@ class Segments(NamedTuple):
     """The segments of a predicted map.
 
     Attributes:
-        ids (np.ndarray): (P,) integers, ascending.
-        labels (np.ndarray): (P,) int64, their classes; ``NO_LABEL`` for void.
+        ids: (P,) integers, ascending.
+        labels: (P,) int64, their classes; ``NO_LABEL`` for void.
     """
 
     ids: np.ndarray
@@ -35,12 +35,12 @@ class TrueSegments(NamedTuple):
     """The annotated segments of an image, the first one void, the last one what is not listed.
 
     Attributes:
-        ids (np.ndarray): (G,) int64, ascending, COCO's ids, from 0 to ``UNLISTED``.
-        labels (np.ndarray): (G,) int64, their classes; ``NO_LABEL`` for void and unlisted.
-        areas (np.ndarray): (G,) float64, their pixels as the annotation states them, nan where it
+        ids: (G,) int64, ascending, COCO's ids, from 0 to ``UNLISTED``.
+        labels: (G,) int64, their classes; ``NO_LABEL`` for void and unlisted.
+        areas: (G,) float64, their pixels as the annotation states them, nan where it
             does not.
-        is_countable (np.ndarray): (G,) bool; not void, not unlisted, and no crowd region.
-        crowds (dict[int, int]): From classes to the crowd region of the class, the last one that is
+        is_countable: (G,) bool; not void, not unlisted, and no crowd region.
+        crowds: From classes to the crowd region of the class, the last one that is
             listed.
     """
 
@@ -55,9 +55,9 @@ class Runs(NamedTuple):
     """Stretches of pixels in which two maps do not change; there are far fewer than pixels.
 
     Attributes:
-        true_ids (np.ndarray): (R,), the true map's values.
-        ids (np.ndarray): (R,), the predicted map's values.
-        lengths (np.ndarray): (R,), pixels.
+        true_ids: (R,), the true map's values.
+        ids: (R,), the predicted map's values.
+        lengths: (R,), pixels.
     """
 
     true_ids: np.ndarray
@@ -97,12 +97,12 @@ def segment_iou(
     """IoU of every two segments, without the predicted pixels that are void in truth.
 
     Args:
-        overlaps (np.ndarray): (G, P), shared pixels.
-        true_areas (np.ndarray): (G,), pixels of the true segments.
-        predicted_overlaps (np.ndarray): (G, P), pixels of the predicted segments in each true one.
+        overlaps: (G, P), shared pixels.
+        true_areas: (G,), pixels of the true segments.
+        predicted_overlaps: (G, P), pixels of the predicted segments in each true one.
 
     Returns:
-        np.ndarray: (G, P) float64.
+        (G, P) float64.
     """
     areas = predicted_overlaps.sum(axis=0) - predicted_overlaps[VOID]
     union = true_areas[:, None] + areas - overlaps
@@ -123,14 +123,14 @@ def count_matches(
     looks at the last one.
 
     Args:
-        truth (TrueSegments): G segments.
-        prediction (Segments): P segments.
-        overlaps (np.ndarray): (G, P), shared pixels.
-        iou (np.ndarray): (G, P).
-        num_classes (int): C.
+        truth: G segments.
+        prediction: P segments.
+        overlaps: (G, P), shared pixels.
+        iou: (G, P).
+        num_classes: C.
 
     Returns:
-        np.ndarray: (C, 4) float64: sum of the matches' IoU, true positives, false positives and
+        (C, 4) float64: sum of the matches' IoU, true positives, false positives and
         false negatives.
     """
     is_match = (iou > 0.5) & (truth.labels[:, None] == prediction.labels)
@@ -160,11 +160,11 @@ def average_quality(
     """Means of panopticapi over the chosen classes that were annotated or predicted.
 
     Args:
-        counts (np.ndarray): (C, 4), see :func:`count_matches`, summed over images.
-        chosen (np.ndarray): (C,) bool.
+        counts: (C, 4), see :func:`count_matches`, summed over images.
+        chosen: (C,) bool.
 
     Returns:
-        tuple: ``pq``, ``sq`` and ``rq`` in 0..1, nan where there is no such class, and ``n``, the
+        ``pq``, ``sq`` and ``rq`` in 0..1, nan where there is no such class, and ``n``, the
         number of them; ``pq``, ``sq`` and ``rq`` of each chosen class, by its label, 0 for one that
         was neither annotated nor predicted.
     """

@@ -39,14 +39,14 @@ class PanopticTruth:
     """The annotated segments of images, by the images' ids.
 
     Args:
-        ann_file (str): COCO's panoptic annotations.
-        seg_prefix (str): Folder of their PNGs.
-        backend_args (dict, optional): Of MMEngine's file backends.
+        ann_file: COCO's panoptic annotations.
+        seg_prefix: Folder of their PNGs.
+        backend_args: Of MMEngine's file backends.
 
     Attributes:
-        classes (list[str]): Names of the C categories in the order of labels: the data set's, or
+        classes: Names of the C categories in the order of labels: the data set's, or
             the file's.
-        is_thing (np.ndarray): (C,) bool.
+        is_thing: (C,) bool.
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
@@ -123,10 +123,10 @@ class PanopticTruth:
         said once.
 
         Args:
-            img_id (int): Of the image.
-            true_map (np.ndarray): (H, W), see :meth:`load`.
-            truth (TrueSegments): G segments, see :meth:`load`.
-            pixels (np.ndarray): (G,), how many each has in the PNG.
+            img_id: Of the image.
+            true_map: (H, W), see :meth:`load`.
+            truth: G segments, see :meth:`load`.
+            pixels: (G,), how many each has in the PNG.
 
         Raises:
             ValueError: The PNG cannot be that of the annotation.

@@ -16,9 +16,9 @@ def read_id_map(prediction: dict, size: tuple[int, int]) -> np.ndarray:
     """The map (H, W) of ``pred_panoptic_seg``, which is not modified.
 
     Args:
-        prediction (dict): With ``sem_seg`` (1, H, W), in mmdet's encoding, or, without that, with
+        prediction: With ``sem_seg`` (1, H, W), in mmdet's encoding, or, without that, with
             ``segment_ids`` (1, H, W).
-        size (tuple): H and W of the annotation.
+        size: H and W of the annotation.
 
     Raises:
         KeyError: There is neither of both.
@@ -34,11 +34,11 @@ def read_segments(prediction: dict, ids: np.ndarray, num_classes: int) -> Segmen
     """The segments of ``pred_panoptic_seg``.
 
     Args:
-        prediction (dict): With ``sem_seg``, mmdet's ids (:func:`decode_ids`),
+        prediction: With ``sem_seg``, mmdet's ids (:func:`decode_ids`),
             void where the label is ``num_classes`` or ``ignore_index`` (if there is one). Without
             it, with ``segments_info`` that has ``id`` and ``category`` of all ids but 0, void.
-        ids (np.ndarray): (P,), ascending, all that occur in the map.
-        num_classes (int): Labels are in 0..num_classes-1.
+        ids: (P,), ascending, all that occur in the map.
+        num_classes: Labels are in 0..num_classes-1.
 
     Raises:
         ValueError: A label or an id is unknown.

@@ -11,12 +11,12 @@ def count_class_overlaps(truth: TrueSegments, runs: Runs, num_classes: int) -> n
     """Pixels of each class over all labelled pixels: not void, not unlisted, not crowd.
 
     Args:
-        truth (TrueSegments): The annotation.
-        runs (Runs): Of the annotation and of predicted classes in 0..C; C is none of them.
-        num_classes (int): C.
+        truth: The annotation.
+        runs: Of the annotation and of predicted classes in 0..C; C is none of them.
+        num_classes: C.
 
     Returns:
-        np.ndarray: (C, 2) float64: intersection and union of annotated and predicted pixels.
+        (C, 2) float64: intersection and union of annotated and predicted pixels.
     """
     classes = np.arange(num_classes + 1)
     overlaps = count_overlaps(truth, Segments(classes, classes), runs)
@@ -31,8 +31,8 @@ def mean_iou(counts: np.ndarray, chosen: np.ndarray) -> float:
     """Mean IoU of the chosen classes that were annotated or predicted, in 0..1; nan without any.
 
     Args:
-        counts (np.ndarray): (C, 2), see :func:`count_class_overlaps`, summed over images.
-        chosen (np.ndarray): (C,) bool.
+        counts: (C, 2), see :func:`count_class_overlaps`, summed over images.
+        chosen: (C,) bool.
     """
     intersection, union = counts[chosen & (counts[:, 1] > 0)].T
     return float((intersection / union).mean()) if len(union) else float('nan')

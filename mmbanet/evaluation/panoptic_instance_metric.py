@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -20,7 +21,7 @@ from .predictions import encode_masks
 
 @METRICS.register_module()
 class PanopticInstanceMetric(BaseMetric):
-    """COCO's AP of the instance masks in ``pred_instances``, by pycocotools.
+    """COCO's AP of the instance masks in ``pred_instances``, by pycocotools or hotcoco.
 
     mmdet's ``CocoMetric`` needs COCO's instance annotations; here the things of panoptic
     annotations do as well. Of every image the masks are kept, run-length encoded.
@@ -33,6 +34,8 @@ class PanopticInstanceMetric(BaseMetric):
         ann_file: COCO's panoptic annotations; without ``seg_prefix``, COCO's instance
             annotations, whose masks reach below those of other instances.
         seg_prefix: Folder of the PNGs of panoptic annotations.
+        library: ``'pycocotools'``, or ``'hotcoco'`` (extra ``hotcoco``), which finds the same
+            AP in a fraction of the time.
         backend_args: MMEngine's, to read annotations and PNGs from elsewhere than
             this machine.
         collect_device: MMEngine's.
@@ -40,7 +43,8 @@ class PanopticInstanceMetric(BaseMetric):
 
     Raises:
         FileNotFoundError: The file or the folder is missing.
-        ValueError: The file is not as it must be.
+        ValueError: The file is not as it must be, or the library is another one.
+        ImportError: hotcoco is not installed.
     """
 
     default_prefix = 'coco_panoptic'
@@ -49,11 +53,13 @@ class PanopticInstanceMetric(BaseMetric):
         self,
         ann_file: str,
         seg_prefix: str | None = None,
+        library: str = 'pycocotools',
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        self.make_index, self.evaluation_class = _load(library)
         if seg_prefix is None:
             self.truth = InstanceTruth(ann_file, backend_args)
         else:
@@ -108,16 +114,18 @@ class PanopticInstanceMetric(BaseMetric):
         labels = self.truth.thing_labels
         truth, found = zip(*results) if results else ((), ())
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(_index(truth, labels), _index(found, labels), 'segm')
+            indices = [self.make_index(_as_coco(part, labels)) for part in (truth, found)]
+            evaluation = self.evaluation_class(*indices, 'segm')
             evaluation.params.areaRng = evaluation.params.areaRng[:1]  # no AP by size
             evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
             evaluation.params.maxDets = evaluation.params.maxDets[-1:]
             if results:
                 evaluation.evaluate()
                 evaluation.accumulate()
-        thresholds = evaluation.params.iouThrs
+        thresholds = np.array(evaluation.params.iouThrs)
         # By threshold first; -1 for classes without annotated instances.
-        precision = evaluation.eval.get('precision', np.full((len(thresholds), 1), -1.0))
+        unknown = np.full((len(thresholds), 1), -1.0)
+        precision = (evaluation.eval or {}).get('precision', unknown)
 
         def average(chosen: np.ndarray) -> float:
             values = precision[chosen]
@@ -142,17 +150,38 @@ def _encode(instances: dict) -> list[dict]:
     ]
 
 
-def _index(annotations: Sequence[list[dict]], labels: list[int]) -> COCO:
-    """An index of the annotations of images, which are numbered in their order."""
-    coco = COCO()
+def _as_coco(annotations: Sequence[list[dict]], labels: list[int]) -> dict:
+    """The annotations of images, which are numbered in their order, as COCO's format has them."""
     pairs = [(image, item) for image, part in enumerate(annotations) for item in part]
-    # From 1 on: pycocotools takes 0 for no match. It asks for areas, though AP is not by size.
-    items = [dict(item, id=i, image_id=image, area=0) for i, (image, item) in enumerate(pairs, 1)]
-    coco.dataset = dict(
-        # The masks bring their size along; pycocotools only looks for one here.
+    return dict(
+        # The masks bring their size along; the libraries only look for one here.
         images=[dict(id=image, height=0, width=0) for image in range(len(annotations))],
-        categories=[dict(id=label) for label in labels],
-        annotations=items,
+        categories=[dict(id=label, name=str(label)) for label in labels],
+        # From 1 on: 0 stands for no match. Areas are asked for, though AP is not by size.
+        annotations=[
+            dict(item, id=i, image_id=image, area=0) for i, (image, item) in enumerate(pairs, 1)
+        ],
     )
+
+
+def _load(library: str) -> tuple[Callable[[dict], Any], type]:
+    """What indexes annotations in COCO's format, and the class that evaluates two indices."""
+    if library == 'pycocotools':
+        return _index, COCOeval
+    if library != 'hotcoco':
+        raise ValueError(f"library must be 'pycocotools' or 'hotcoco', got {library!r}")
+    try:
+        import hotcoco
+    except ImportError as error:
+        raise ImportError(
+            "library='hotcoco' needs the package hotcoco: pip install hotcoco, or take "
+            "library='pycocotools'"
+        ) from error
+    return hotcoco.COCO, hotcoco.COCOeval
+
+
+def _index(dataset: dict) -> COCO:
+    coco = COCO()
+    coco.dataset = dataset
     coco.createIndex()
     return coco

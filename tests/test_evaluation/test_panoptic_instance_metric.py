@@ -2,7 +2,10 @@
 
 import json
 import math
+import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,8 @@ from mmengine.registry import METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from mmbanet.datasets import annotation_files
 
 from .panoptic_sets import CATEGORIES, META, NUM_THINGS, random_truth, write_truth
 
@@ -118,6 +123,84 @@ def test_equals_pycocotools_and_mmdet_on_files(random_set, tmp_path):
         theirs.process({}, [dict(sample, pred_instances=flipped)])
     expected = theirs.evaluate(len(samples))['coco/segm_mAP']
     assert scores['AP_mask'] / 100 == pytest.approx(expected, abs=6e-4)  # it rounds
+
+
+@pytest.fixture(params=['everything', 'nothing found', 'crowds and stuff', 'no image'])
+def any_set(request, random_set, tmp_path):
+    paths, truths, samples = random_set
+    if request.param == 'nothing found':
+        nothing = dict(labels=torch.zeros(0).long(), scores=torch.zeros(0), masks=torch.zeros(0))
+        return paths, [dict(sample, pred_instances=nothing) for sample in samples]
+    if request.param == 'crowds and stuff':
+        for _, segments in truths.values():
+            for segment in segments[::2]:
+                segment['iscrowd'] = 1
+        return write_truth(tmp_path / 'crowds', truths), samples
+    return paths, [] if request.param == 'no image' else samples
+
+
+def test_hotcoco_finds_the_same(any_set):
+    pytest.importorskip('hotcoco')
+    paths, samples = any_set
+    expected = evaluate(samples, **paths)
+    assert evaluate(samples, library='hotcoco', **paths) == pytest.approx(
+        expected, abs=1e-10, nan_ok=True
+    )
+
+
+def test_library_that_is_not_there(random_set, monkeypatch):
+    paths, _, _ = random_set
+    monkeypatch.setitem(sys.modules, 'hotcoco', None)
+    with pytest.raises(ImportError, match=r'pip install hotcoco, or take .*pycocotools'):
+        evaluate([], library='hotcoco', **paths)
+    with pytest.raises(ValueError, match="library must be 'pycocotools' or 'hotcoco', got 'coco'"):
+        evaluate([], library='coco', **paths)
+
+
+def test_metrics_read_each_file_once(random_set, monkeypatch):
+    paths, _, samples = random_set
+    decoded, parsed = [], []
+    monkeypatch.setattr(
+        annotation_files.cv2,
+        'imdecode',
+        lambda *args, real=cv2.imdecode: decoded.append(1) or real(*args),
+    )
+    monkeypatch.setattr(
+        annotation_files.json,
+        'loads',
+        lambda *args, real=json.loads: parsed.append(1) or real(*args),
+    )
+    metrics = [
+        METRICS.build(dict(type=f'mmbanet.{name}', **paths))
+        for name in ('PanopticMetric', 'PanopticInstanceMetric')
+    ]
+    for sample in samples:
+        predicted = dict(sem_seg=torch.full((1, *SIZE), len(CATEGORIES)))
+        for metric in metrics:
+            metric.dataset_meta = META
+            metric.process({}, [dict(sample, pred_panoptic_seg=predicted)])
+    assert (len(parsed), len(decoded)) == (1, len(samples))
+
+
+def test_files_that_change_are_read_anew(random_set):
+    paths, _, samples = random_set
+    metric = METRICS.build(dict(type='mmbanet.PanopticInstanceMetric', **paths))
+    metric.dataset_meta = META
+    sample = next(s for s in samples if len(metric.truth.instances(s['img_id'])) > 1)
+    name = metric.truth.annotations.annotations[sample['img_id']]['file_name']
+    path = Path(paths['seg_prefix']) / name
+    flipped = cv2.imread(str(path))[::-1]
+    before = metric.truth.load(sample['img_id'])[0]
+    cv2.imwrite(str(path), flipped)
+    assert (metric.truth.load(sample['img_id'])[0] == before[::-1]).all()
+    content = json.loads(Path(paths['ann_file']).read_text())
+    content['images'] = [image for image in content['images'] if image['id'] != sample['img_id']]
+    content['annotations'] = [
+        item for item in content['annotations'] if item['image_id'] != sample['img_id']
+    ]
+    Path(paths['ann_file']).write_text(json.dumps(content))
+    with pytest.raises(KeyError, match='is not in'):
+        evaluate([sample], **paths)  # while the first metric lives
 
 
 def test_mask_scores_and_perfect_masks(random_set):

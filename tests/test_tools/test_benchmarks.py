@@ -10,7 +10,7 @@ MS = ('forward_ms', 'backward_ms')
 def test_table_json_and_plot(benchmark_folder, tmp_path, monkeypatch, capsys):
     import roi_rivals
 
-    cases = [roi_rivals.Case('tiny', 5, 7, 20, 30, 4, 6, 14)]
+    cases = [roi_rivals.Crops('tiny', 5, 7, 20, 30, 4, 6, 14)]
     monkeypatch.setattr(roi_rivals, 'CASES', cases)
     arguments = ['roi_inlay.py', '--seconds', '0.01', '--out', str(tmp_path)]
     monkeypatch.setattr(sys, 'argv', arguments)

@@ -26,7 +26,7 @@ CONFIDENT = 0.6  # the score above which the models' configs let a detection int
 
 
 @dataclass(frozen=True)
-class Scene:
+class GivenImage:
     """An image in the size of the network's input, its ground truth and fixed detections.
 
     Attributes:
@@ -94,7 +94,7 @@ class Scene:
 
 def load_scene(
     image: Path | None, scale: tuple[int, int], detections: int, confident: int
-) -> Scene:
+) -> GivenImage:
     """Reads or draws the scene.
 
     The ground truth of an image ``ROOT/FOLDER/NAME`` is what COCO's panoptic annotation
@@ -119,7 +119,7 @@ def load_scene(
         packed = _drawn(image, resize)
     sample = packed['data_samples']
     proposals = _proposals(get_box_tensor(sample.gt_instances.bboxes), sample.img_shape)
-    return Scene(packed, proposals, _detections(proposals, detections, confident), source)
+    return GivenImage(packed, proposals, _detections(proposals, detections, confident), source)
 
 
 def _annotated(image: Path, resize: list[dict]) -> dict | None:

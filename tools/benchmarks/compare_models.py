@@ -38,7 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from compare_inputs import Scene, load_scene
+from compare_inputs import GivenImage, load_scene
 from compare_stages import GROUPS, clock, gmacs_by_stage, milliseconds_by_stage
 from compare_subjects import NAMED, Subject
 from harness import make_report, parse_arguments, write_report
@@ -128,7 +128,7 @@ def read_pq(path: Path) -> dict[str, float]:
         raise ValueError(f'--pq: not a JSON object of numbers: {path}') from error
 
 
-def describe(scene: Scene, image: Path | None) -> dict:
+def describe(scene: GivenImage, image: Path | None) -> dict:
     """What the models see."""
     sample = scene.packed['data_samples']
     return {

@@ -5,7 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from compare_inputs import Scene
+from compare_inputs import GivenImage
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
@@ -42,7 +42,7 @@ class Subject:
         FileNotFoundError: No such config or checkpoint.
     """
 
-    def __init__(self, name: str, scene: Scene, device: str, checkpoint: Path | None) -> None:
+    def __init__(self, name: str, scene: GivenImage, device: str, checkpoint: Path | None) -> None:
         cfg = load_config(name)
         torch.manual_seed(0)
         self.name = name if name in NAMED else Path(name).stem
@@ -97,7 +97,7 @@ def load_config(name: str) -> Config:
     return read_config(path)
 
 
-def fix_detections(model: nn.Module, scene: Scene) -> None:
+def fix_detections(model: nn.Module, scene: GivenImage) -> None:
     """Replaces results by the scene's after they have been computed."""
 
     def after(part: nn.Module, method: str, replace: Callable) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib as mpl
 import torch
 from harness import make_report, parse_arguments, write_report
-from roi_rivals import CASES, Case, inlay_by_grid_sample, operators, roi_align_backward
+from roi_rivals import CASES, Crops, inlay_by_grid_sample, operators, roi_align_backward
 from timing import copy_bandwidth, time_side_by_side
 
 from mmbanet.ops import roi_inlay
@@ -44,15 +44,15 @@ def main() -> None:
     print(f'{path} and .png; copy bandwidth {bandwidth / 1e9:.1f} GB/s')
 
 
-def check(case: Case, device: str) -> None:
+def check(case: Crops, device: str) -> None:
     """The plain PyTorch rival computes the same, or the comparison would mean nothing."""
-    small = Case('', 20, case.crop, 64, 80, 3, 8, 60)
+    small = Crops('', 20, case.crop, 64, 80, 3, 8, 60)
     crops, rois = small.inputs(device)
     expected = inlay_by_grid_sample(crops, rois, 64, 80)
     torch.testing.assert_close(roi_inlay(crops, rois, 1, (64, 80)), expected, rtol=1e-3, atol=1e-4)
 
 
-def measure(case: Case, device: str, seconds: float, bandwidth: float) -> dict:
+def measure(case: Crops, device: str, seconds: float, bandwidth: float) -> dict:
     """Milliseconds of every operator, forward and backward."""
     crops, rois = case.inputs(device)
     grad = torch.randn(1, case.channels, case.height, case.width, device=device)

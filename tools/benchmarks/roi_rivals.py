@@ -14,7 +14,7 @@ from mmbanet.ops import roi_inlay, roi_upsample
 
 
 @dataclass(frozen=True)
-class Case:
+class Crops:
     """One row: ``objects`` crops of ``crop`` x ``crop`` into a map of ``height`` x ``width``.
 
     Boxes have sides of ``low`` to ``high`` pixels of the map.
@@ -45,7 +45,7 @@ class Case:
 # detections of a 800x1216 image at stride 4, with SIM's and OCM's 138 channels or with 256.
 CASES = [
     *(
-        Case(f'{objects}, {size}, {side}', objects, size, side, side, 512, size, size)
+        Crops(f'{objects}, {size}, {side}', objects, size, side, side, 512, size, size)
         for objects, size, side in (
             (50, 28, 300),
             (100, 28, 300),
@@ -54,7 +54,7 @@ CASES = [
             (100, 128, 300),
         )
     ),
-    *(Case(f'model, C={c}', 100, 14, 200, 304, c, 8, 120) for c in (138, 256)),
+    *(Crops(f'model, C={c}', 100, 14, 200, 304, c, 8, 120) for c in (138, 256)),
 ]
 
 
@@ -79,7 +79,7 @@ def inlay_by_grid_sample(crops: Tensor, rois: Tensor, height: int, width: int) -
     return (total / count.clamp(min=1)).view(1, -1, height, width)
 
 
-def operators(case: Case) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def operators(case: Crops) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """By name: functions of crops and boxes that return the map."""
     size = (case.height, case.width)
     return {
@@ -92,7 +92,7 @@ def operators(case: Case) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     }
 
 
-def roi_align_backward(case: Case, rois: Tensor, grad: Tensor) -> Callable[[], Tensor]:
+def roi_align_backward(case: Crops, rois: Tensor, grad: Tensor) -> Callable[[], Tensor]:
     """Mmcv's scatter of crops into a map: the gradient of RoIAlign with one sample a bin."""
     from mmcv.ops import roi_align
 

@@ -99,6 +99,6 @@ $(MMCV): $(TORCH) | $(DONE)/packages
 
 $(DONE)/mmbanet: $(MMCV) setup.py pyproject.toml $(shell find ops) $(if $(wildcard mmbanet/_ops*.so),,FORCE)
 	@$(FORGET_TORN)
-	$(PIP) --no-build-isolation --editable '.[onedl,onnx,test]'
+	$(PIP) --no-build-isolation --editable '.[onedl,onnx,hotcoco,test]'
 	$(BIN)/python -c 'import torch, mmbanet._ops'
 	@touch $@

@@ -57,7 +57,17 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = folder / 'c++'
     compiler.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')
     compiler.chmod(0o755)
-    call(sys.executable, '-m', 'pip', 'wheel', *options, sdist, cwd=folder, CXX=str(compiler))
+    call(
+        sys.executable,
+        '-m',
+        'pip',
+        'wheel',
+        *options,
+        sdist,
+        cwd=folder,
+        CXX=str(compiler),
+        MAX_JOBS='1',
+    )
     (path,) = folder.glob('mmbanet-*.whl')
     return path
 

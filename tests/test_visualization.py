@@ -34,6 +34,7 @@ def test_stuff_in_the_palette_instances_in_shades_void_black_edges_white():
     assert (first != second).any()
     assert (colors[:, [2, 5, 8]] == 255).all()
     assert not (colors[:, [0, 1, 3, 4, 6, 7, 9, 10, 11]] == 255).all(axis=-1).any()
+    assert (colorize(panoptic.T, PALETTE) == colors.swapaxes(0, 1)).all()
 
 
 def test_grid_places_pictures_below_their_titles():

@@ -38,6 +38,7 @@ def write_set(root):
         ids = np.full(SIZE, 1003)
         ids[2:12, 3:15] = 1001
         ids[10:22, 18:30] = 1002
+        ids[22:, :9] = 0  # void
         segments = []
         for segment_id, category in ((1001, 5), (1002, 2), (1003, 9)):
             rows, columns = (ids == segment_id).nonzero()

@@ -167,25 +167,22 @@ def test_a_training_that_was_interrupted_goes_on_with_its_own_config_only(run, t
     run('--table', '6', '--seeds', '1')
 
 
-@pytest.mark.parametrize(
-    'option',
-    [
-        'model.test_cfg.panoptic.occlusion_thr=0.3',
-        'model.panoptic_fusion_head.init_cfg=None',
-        'test_evaluator.0.type=mmbanet.CocoPanopticMetric',
-        'test_dataloader.batch_size=2',
-    ],
-)
-def test_what_only_evaluation_reads_is_measured_again_and_not_trained(run, calls, option):
+def test_what_only_evaluation_reads_is_measured_again_and_not_trained(run, calls):
     made, _ = calls
     run('--table', '6', '--seeds', '1')
-    for options in (['--cfg-options', option], []):
+    for options in (
+        ['--cfg-options', 'model.test_cfg.panoptic.occlusion_thr=0.3'],
+        ['--cfg-options', 'model.panoptic_fusion_head.init_cfg=None'],
+        ['--cfg-options', 'test_evaluator.0.type=mmbanet.CocoPanopticMetric'],
+        ['--cfg-options', 'test_dataloader.batch_size=2'],
+        [],
+    ):
         made.clear()
         run('--table', '6', '--seeds', '1', *options)
-        assert [name for name, *_ in made] == ['test.py', 'test.py']
+        assert [name for name, *_ in made] == ['test.py', 'test.py'], options
         made.clear()
         run('--table', '6', '--seeds', '1', *options)
-        assert made == []
+        assert made == [], options
 
 
 def test_figures_of_other_weights_or_versions_are_not_printed(run, calls, monkeypatch, tmp_path):

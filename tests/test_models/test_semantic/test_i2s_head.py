@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mmbanet.models import I2SHead
+from mmbanet.ops import roi_inlay, roi_upsample
 
 from ...conftest import make_sample
 
@@ -27,14 +28,16 @@ def make_inputs():
     return semantic, instances, rois
 
 
-@pytest.mark.parametrize('inlay', ['RoIInlay', 'RoIUpsample'])
-def test_equals_the_paper_order_inlay_then_project_and_concatenate(inlay):
-    head = make_head(inlay=dict(type=f'mmbanet.{inlay}'))
+@pytest.mark.parametrize(
+    ('name', 'inlay'), [('RoIInlay', roi_inlay), ('RoIUpsample', roi_upsample)]
+)
+def test_equals_the_paper_order_inlay_then_project_and_concatenate(name, inlay):
+    head = make_head(inlay=dict(type=f'mmbanet.{name}'))
     semantic, instances, rois = make_inputs()
     shapes = [(64, 96), (60, 70)]
     logits = head(semantic, instances, rois, shapes)
 
-    inlaid = head.inlay(instances, rois, 2, (16, 24))
+    inlaid = inlay(instances, rois, 2, (16, 24), spatial_scale=1 / 4)
     sim, ocm = head.sim, head.ocm
     projected = F.conv2d(inlaid, sim.project_instances.weight)
     structure = sim.mix(torch.cat([projected, sim.project_semantics(semantic)], dim=1))

@@ -44,7 +44,7 @@ RULES = {
     'mean RGB cosine (paper)': [MeanColor()],
     'Lab Gaussian': [LabGaussian()],
     'RGB histogram': [ColorHistogram()],
-    'contour, all it finds': [ContourContrast(least_strength=0)],
+    'contour, all it finds': [ContourContrast(least_strength=0, least_difference=0)],
     'contour': [ContourContrast()],
     'contour, then RGB histogram': [ContourContrast(), ColorHistogram()],
 }

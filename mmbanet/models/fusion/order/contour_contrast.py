@@ -40,7 +40,9 @@ class ContourContrast(OrderRule):
 
     Args:
         least_strength (float): In Lab units (Delta E). The rule tells nothing where neither contour
-            is as strong; 0 decides wherever a contour is found.
+            is as strong: contours that are not seen have about 4, of texture.
+        least_difference (float): In Lab units. Nor does it where the strengths differ by less. With
+            0 for both it decides wherever a contour is found.
         depth (int): Steps that each side is deep, along the normal.
         reach (int): Steps that each side reaches along the contour, in either direction.
         texture (float): Standard deviation of colours (Delta E) that halves the squared contrast;
@@ -52,7 +54,8 @@ class ContourContrast(OrderRule):
 
     def __init__(
         self,
-        least_strength: float = 8.0,
+        least_strength: float = 4.0,
+        least_difference: float = 2.5,
         depth: int = 2,
         reach: int = 2,
         texture: float = 10.0,
@@ -60,7 +63,11 @@ class ContourContrast(OrderRule):
         detail: float = 60.0,
         max_points: int = 128,
     ) -> None:
-        for name, value in (('least_strength', least_strength), ('unseen', unseen)):
+        for name, value in (
+            ('least_strength', least_strength),
+            ('least_difference', least_difference),
+            ('unseen', unseen),
+        ):
             if not value >= 0:
                 raise ValueError(f'{name} must be 0 or more, got {value}')
         for name, value in (('texture', texture), ('detail', detail)):
@@ -74,6 +81,7 @@ class ContourContrast(OrderRule):
             if not value >= least:
                 raise ValueError(f'{name} must be {least} or more, got {value}')
         self.least_strength = least_strength
+        self.least_difference = least_difference
         self.depth = depth
         self.reach = reach
         self.texture = texture
@@ -84,8 +92,9 @@ class ContourContrast(OrderRule):
     def evidence(self, image: Tensor, regions: ClaimRegions, pairs: Tensor) -> Tensor:
         """See :meth:`OrderRule.evidence`; the difference of strengths, in Lab units."""
         own, other = self.strengths(image, regions, torch.cat([pairs, pairs.flip(1)])).chunk(2)
-        told = torch.fmax(own, other) >= self.least_strength  # never where both are nan
         difference = own.nan_to_num(self.unseen) - other.nan_to_num(self.unseen)
+        told = torch.fmax(own, other) >= self.least_strength  # never where both are nan
+        told &= difference.abs() >= self.least_difference
         return torch.where(told, difference, 0)
 
     def strengths(self, image: Tensor, regions: ClaimRegions, contours: Tensor) -> Tensor:

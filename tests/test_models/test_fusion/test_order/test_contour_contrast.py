@@ -10,7 +10,7 @@ from mmbanet.structures import ClaimRegions
 
 from ....conftest import DEVICES
 
-DECIDING = ContourContrast(least_strength=0)
+DECIDING = ContourContrast(least_strength=0, least_difference=0)
 PAIR = torch.tensor([[0, 1]])
 BACKGROUND, RED, BLUE = (120, 120, 120), (200, 40, 40), (40, 60, 200)
 
@@ -141,8 +141,14 @@ def test_without_an_edge_it_tells_nothing():
     image = paint([masks[0] | masks[1]], [RED])
     assert ask(DECIDING, image, masks) == 0
     faint = paint(masks, [RED, (206, 46, 46)])
-    assert ask(DECIDING, faint, masks) > 0
+    evidence = ask(DECIDING, faint, masks).item()
+    assert 0 < evidence < 4
     assert ask(ContourContrast(), faint, masks) == 0
+    # The other contour has the strength 0: both limits are of the same number here.
+    for limit in ('least_strength', 'least_difference'):
+        for value, expected in ((0.99 * evidence, evidence), (1.01 * evidence, 0)):
+            limits = dict(least_strength=0, least_difference=0) | {limit: value}
+            assert ask(ContourContrast(**limits), faint, masks) == expected
 
 
 def test_inside_pairs_are_ordered_by_the_only_contour():
@@ -152,6 +158,7 @@ def test_inside_pairs_are_ordered_by_the_only_contour():
     hidden = paint([person], [BLUE])
     assert ask(ContourContrast(), shown, [tie, person]) > 8
     assert ask(ContourContrast(), shown, [person, tie]) < -8
+    # A fragment of the person is no tie, nor is it hidden by the person.
     assert ask(DECIDING, hidden, [tie, person]) == -DECIDING.unseen
     assert ask(ContourContrast(), hidden, [tie, person]) == 0
 
@@ -232,6 +239,7 @@ def test_empty_images_and_float_images():
     ('settings', 'message'),
     [
         (dict(least_strength=-1), 'least_strength must be 0 or more, got -1'),
+        (dict(least_difference=-1), 'least_difference must be 0 or more, got -1'),
         (dict(unseen=float('nan')), 'unseen must be 0 or more, got nan'),
         (dict(texture=0), 'texture must be positive, got 0'),
         (dict(detail=-2), 'detail must be positive, got -2'),

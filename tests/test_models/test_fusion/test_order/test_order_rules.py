@@ -18,7 +18,7 @@ from mmbanet.structures import ClaimRegions
 from ....conftest import DEVICES
 from ..scenes import crowded_scene, to_tensors
 
-RULES = [MeanColor(), LabGaussian(), ColorHistogram(), SmallerInFront(), ContourContrast(0)]
+RULES = [MeanColor(), LabGaussian(), ColorHistogram(), SmallerInFront(), ContourContrast(0, 0)]
 
 
 @pytest.mark.parametrize('device', DEVICES)

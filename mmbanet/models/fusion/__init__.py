@@ -4,12 +4,20 @@ from .compose import compose_panoptic_map
 from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
 from .occlusion import explain_occlusion, resolve_occlusion
-from .order import ColorHistogram, LabGaussian, MeanColor, OrderRule, SmallerInFront
+from .order import (
+    ColorHistogram,
+    ContourContrast,
+    LabGaussian,
+    MeanColor,
+    OrderRule,
+    SmallerInFront,
+)
 from .selection import select_detections
 from .settings import OcclusionSettings
 
 __all__ = [
     'ColorHistogram',
+    'ContourContrast',
     'LabGaussian',
     'MeanColor',
     'OcclusionAwareFusionHead',

@@ -1,9 +1,17 @@
 """Order rules: who is in front in an occluded pair (section 3.3)."""
 
 from .color_histogram import ColorHistogram
+from .contour_contrast import ContourContrast
 from .lab_gaussian import LabGaussian
 from .mean_color import MeanColor
 from .order_rule import OrderRule
 from .smaller_in_front import SmallerInFront
 
-__all__ = ['ColorHistogram', 'LabGaussian', 'MeanColor', 'OrderRule', 'SmallerInFront']
+__all__ = [
+    'ColorHistogram',
+    'ContourContrast',
+    'LabGaussian',
+    'MeanColor',
+    'OrderRule',
+    'SmallerInFront',
+]

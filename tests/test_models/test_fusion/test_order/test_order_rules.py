@@ -5,6 +5,7 @@ import torch
 
 from mmbanet.models.fusion import (
     ColorHistogram,
+    ContourContrast,
     LabGaussian,
     MeanColor,
     OcclusionSettings,
@@ -17,7 +18,7 @@ from mmbanet.structures import ClaimRegions
 from ....conftest import DEVICES
 from ..scenes import crowded_scene, to_tensors
 
-RULES = [MeanColor(), LabGaussian(), ColorHistogram(), SmallerInFront()]
+RULES = [MeanColor(), LabGaussian(), ColorHistogram(), SmallerInFront(), ContourContrast(0)]
 
 
 @pytest.mark.parametrize('device', DEVICES)

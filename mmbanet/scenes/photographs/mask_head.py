@@ -18,11 +18,11 @@ class SimulatedMaskHead(NamedTuple):
     """A mask head in place of a trained one.
 
     Attributes:
-        jitter (float): Standard deviation of each side of the box, as a share of its length.
-        size (int): Cells along a side of the predicted mask, 28 in Mask R-CNN.
-        blur (float): Standard deviation of a Gaussian over the cells.
-        noise (float): Standard deviation of the noise in each cell, of masks in 0..1.
-        noise_blur (float): Standard deviation of the Gaussian, in cells, that makes neighbours'
+        jitter: Standard deviation of each side of the box, as a share of its length.
+        size: Cells along a side of the predicted mask, 28 in Mask R-CNN.
+        blur: Standard deviation of a Gaussian over the cells.
+        noise: Standard deviation of the noise in each cell, of masks in 0..1.
+        noise_blur: Standard deviation of the Gaussian, in cells, that makes neighbours'
             noise alike.
     """
 

@@ -19,7 +19,7 @@ from .order_rule import OrderRule
 NORMAL_RADIUS = 3
 # Pixels of both objects that a side of a point must have for its colour to mean something.
 LEAST_PLACES = 3
-# Elements of (pixels, contours) matrices that are in memory at once.
+# Elements of (kinds of steps, contours) matrices that are in memory at once.
 BLOCK = 1 << 22
 # Fixed-point places: sums of integers do not depend on their order.
 FRACTION = 2.0**28
@@ -32,36 +32,37 @@ class ContourContrast(OrderRule):
     Along an object's contour, as far as it runs inside the other object, lie points. At each, the
     mean Lab colour of the nearest pixels inside the object is compared with that of the nearest
     outside, both within the other object. The contrast is their distance, the less the more
-    colours vary on either side: texture has edges everywhere. The strength of a contour is the mean
-    over its points. Where an object has no contour inside the other (it lies around the other, or
-    the contours coincide), its strength is ``unseen``: a contour that is stronger than that lies in
-    front, a weaker one behind. Distances are in steps that grow with the object, since so do the
-    errors of its mask; hence the resolution of image and masks matters little.
+    colours vary on either side: texture has edges everywhere. The strength of a contour is the
+    geometric mean over its points (of 1 and more): a line all along counts for more than strong
+    edges here and there. Where an object has no contour inside the other (it lies around the
+    other, or the contours coincide), its strength is ``unseen``: a contour that is stronger than
+    that lies in front, a weaker one behind. Distances are in steps that grow with the object, since
+    so do the errors of its mask; hence the resolution of image and masks matters little.
 
     Args:
-        least_strength (float): In Lab units (Delta E). The rule tells nothing where neither contour
-            is as strong: contours that are not seen have about 4, of texture.
-        least_difference (float): In Lab units. Nor does it where the strengths differ by less. With
+        least_strength: In Lab units (Delta E). The rule tells nothing where neither contour
+            is as strong: contours that are not seen have about 3, of texture.
+        least_difference: In Lab units. Nor does it where the strengths differ by less. With
             0 for both it decides wherever a contour is found.
-        depth (int): Steps that each side is deep, along the normal.
-        reach (int): Steps that each side reaches along the contour, in either direction.
-        texture (float): Standard deviation of colours (Delta E) that halves the squared contrast;
+        depth: Steps that each side is deep, along the normal.
+        reach: Steps that each side reaches along the contour, in either direction.
+        texture: Standard deviation of colours (Delta E) that halves the squared contrast;
             ``inf``: the plain distance of means.
-        unseen (float): Strength of a contour that is not there.
-        detail (float): An object of area ``detail ** 2`` pixels and less has steps of a pixel.
-        max_points (int): Points of a contour, evenly spread, that are looked at.
+        unseen: Strength of a contour that is not there.
+        detail: An object of area ``detail ** 2`` pixels and less has steps of a pixel.
+        max_points: Points of a contour, evenly spread, that are looked at.
     """
 
     def __init__(
         self,
         least_strength: float = 4.0,
-        least_difference: float = 2.5,
+        least_difference: float = 2.0,
         depth: int = 2,
         reach: int = 2,
         texture: float = 10.0,
         unseen: float = 6.0,
         detail: float = 60.0,
-        max_points: int = 128,
+        max_points: int = 64,
     ) -> None:
         for name, value in (
             ('least_strength', least_strength),
@@ -101,12 +102,12 @@ class ContourContrast(OrderRule):
         """(D,) float64: how strong the contour of the first object is inside the second.
 
         Args:
-            image (Tensor): (3, H, W) RGB in 0..255.
-            regions (ClaimRegions): The masks of K objects.
-            contours (Tensor): (D, 2) int64, objects.
+            image: (3, H, W) RGB in 0..255.
+            regions: The masks of K objects.
+            contours: (D, 2) int64, objects.
 
         Returns:
-            Tensor: Lab units; nan where the contour has no point that can be looked at.
+            Lab units; nan where the contour has no point that can be looked at.
         """
         step = (regions.areas.double().sqrt() / self.detail).clamp_(min=1)
         places = _Places(regions, contours, step)
@@ -116,10 +117,10 @@ class ContourContrast(OrderRule):
         contrast = self._contrast(image, places, contour, pixel, normal)
 
         seen = ~contrast.isnan()
-        fixed = (contrast[seen] * FRACTION).round_().long()
+        fixed = (contrast[seen].log1p() * FRACTION).round_().long()
         total = fixed.new_zeros(len(contours)).index_add_(0, contour[seen], fixed)
         count = torch.bincount(contour[seen], minlength=len(contours))
-        return total.double() / FRACTION / count  # 0 / 0 is nan
+        return (total.double() / FRACTION / count).expm1()  # 0 / 0 is nan
 
     def _contrast(
         self, image: Tensor, places: _Places, contour: Tensor, pixel: Tensor, normal: Tensor
@@ -153,9 +154,9 @@ class _Places:
     """Looks up pixels around points of contours.
 
     Args:
-        regions (ClaimRegions): The masks of K objects.
-        contours (Tensor): (D, 2) int64, (owner of the contour, the object that it runs in).
-        step (Tensor): (K,) float64, pixels per step, of each object.
+        regions: The masks of K objects.
+        contours: (D, 2) int64, (owner of the contour, the object that it runs in).
+        step: (K,) float64, pixels per step, of each object.
     """
 
     def __init__(self, regions: ClaimRegions, contours: Tensor, step: Tensor) -> None:
@@ -183,14 +184,14 @@ class _Places:
         """The nearest pixels to a grid along each normal.
 
         Args:
-            contour (Tensor): (P,) int64.
-            pixel (Tensor): (P,) int64.
-            normal (Tensor): (P, 2) float64.
-            lines (Tensor): (L,) float64, steps along the normal, from the contour.
-            along (Tensor): (U,) float64, steps along the contour.
+            contour: (P,) int64.
+            pixel: (P,) int64.
+            normal: (P, 2) float64.
+            lines: (L,) float64, steps along the normal, from the contour.
+            along: (U,) float64, steps along the contour.
 
         Returns:
-            tuple: ``y`` and ``x`` (P, L, U) int64, within the image, and ``inside`` (P, L, U) bool,
+            ``y`` and ``x`` (P, L, U) int64, within the image, and ``inside`` (P, L, U) bool,
             whether that is a pixel of the other object; False outside of the image and where there
             is no normal.
         """
@@ -219,39 +220,41 @@ def _contour_pixels(regions: ClaimRegions, contours: Tensor) -> tuple[Tensor, Te
     The image's border is no edge.
 
     Returns:
-        tuple: (P,) int64 contours in ascending order, and (P,) int64 pixels in that of the image.
+        (P,) int64 contours in ascending order, and (P,) int64 pixels in that of the image.
     """
-    index = regions.index
+    index, members = regions.index, regions.members
     height, width = index.shape
-    up, left = index[1:] != index[:-1], index[:, 1:] != index[:, :-1]
-    differs = torch.zeros_like(index, dtype=torch.bool)
-    differs[1:] |= up
-    differs[:-1] |= up
-    differs[:, 1:] |= left
-    differs[:, :-1] |= left
-    pixels = differs.flatten().nonzero().squeeze(1)
-    index = index.flatten()
-    pixels = pixels[regions.shared[index[pixels].long()]]
-    y, x = pixels // width, pixels % width
-    around = [
-        index[(y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)].long()
-        for dy, dx in ((1, 0), (-1, 0), (0, 1), (0, -1))
-    ]
-    members, here = regions.members.T, index[pixels].long()
-    chosen = []
-    block = max(BLOCK // max(len(pixels), 1), 1)
-    for start in range(0, len(contours), block):
-        first, second = contours[start : start + block].unbind(dim=1)
-        edge = members[first][:, here] & members[second][:, here]
-        whole = torch.ones_like(edge)
-        for neighbour in around:
-            whole &= members[first][:, neighbour]
-        found, place = (edge & ~whole).nonzero().unbind(dim=1)
-        chosen.append((found + start, pixels[place]))
-    if not chosen:
-        return pixels[:0], pixels[:0]
-    contour, pixel = (torch.cat(parts) for parts in zip(*chosen))
-    return contour, pixel
+    steps = []
+    for dim, stride in ((0, width), (1, 1)):
+        length = max(index.shape[dim] - 1, 0)
+        first, second = index.narrow(dim, 0, length), index.narrow(dim, -length, length)
+        y, x = (first != second).nonzero().unbind(dim=1)
+        pixel, one, two = y * width + x, first[y, x].long(), second[y, x].long()
+        steps += [(pixel, one, two), (pixel + stride, two, one)]
+    pixel, here, there = (torch.cat(parts) for parts in zip(*steps))
+    shared = regions.shared[here]
+    pixel, here, there = pixel[shared], here[shared], there[shared]
+
+    # There are few kinds of steps, from one region to another, and many of each kind.
+    kind, kind_of_step, size = (here * len(members) + there).unique(
+        return_inverse=True, return_counts=True
+    )
+    pixel = pixel[kind_of_step.argsort(stable=True)]
+    start = size.cumsum(0) - size
+    inside, outside = members[kind // len(members)], members[kind % len(members)]
+    chosen = [pixel[:0]]
+    block = max(BLOCK // max(len(kind), 1), 1)
+    for begin in range(0, len(contours), block):
+        own, other = contours[begin : begin + block].unbind(dim=1)
+        leaves = inside[:, own] & inside[:, other] & ~outside[:, own]
+        kinds, contour = leaves.nonzero().unbind(dim=1)
+        count = size[kinds]
+        place = torch.arange(int(count.sum()), device=pixel.device)
+        place += (start[kinds] - count.cumsum(0) + count).repeat_interleave(count)
+        code = (contour + begin).repeat_interleave(count) * (height * width) + pixel[place]
+        chosen.append(code.unique())  # a pixel at a corner is left by several steps
+    code = torch.cat(chosen)
+    return code // max(height * width, 1), code % max(height * width, 1)
 
 
 def _spread(contour: Tensor, pixel: Tensor, num_contours: int, most: int) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ def ask(rule, image, masks, pairs=PAIR):
     return rule.evidence(image, regions, pairs.to(image.device))
 
 
-def strength(image, own, other, depth=2, reach=2, texture=10.0, detail=60.0, most=128):
+def strength(image, own, other, depth=2, reach=2, texture=10.0, detail=60.0, most=64):
     """The strength of the contour of ``own`` in ``other``, point by point; nan if it has none."""
     lab = cv2.cvtColor(np.float32(image.permute(1, 2, 0).numpy()) / 255, cv2.COLOR_RGB2LAB)
     height, width = own.shape
@@ -72,7 +72,7 @@ def strength(image, own, other, depth=2, reach=2, texture=10.0, detail=60.0, mos
             distance = ((sides[0].mean(axis=0) - sides[1].mean(axis=0)) ** 2).sum()
             variance = sum(side.var(axis=0).sum() for side in sides)
             contrasts.append(np.sqrt(distance / (1 + variance / texture**2)))
-    return np.mean(contrasts) if contrasts else np.nan
+    return np.expm1(np.mean(np.log1p(contrasts))) if contrasts else np.nan
 
 
 def random_blobs(seed, size=(70, 90)):
@@ -208,7 +208,7 @@ def test_resolution_matters_little():
         image = cv2.GaussianBlur(image, (0, 0), 0.6 * scale)
         image = torch.from_numpy(image).permute(2, 0, 1)
         evidence.append(ask(DECIDING, image, [front, behind]).item())
-    np.testing.assert_allclose(evidence[1:], evidence[0], rtol=0.01)
+    np.testing.assert_allclose(evidence[1:], evidence[0], rtol=0.06)
 
 
 @pytest.mark.parametrize('device', DEVICES)

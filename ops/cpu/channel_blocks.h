@@ -70,13 +70,6 @@ MMBANET_INLINE void store_pixels(const acc_t* MMBANET_RESTRICT from, const Block
   }
 }
 
-template <typename scalar_t>
-MMBANET_INLINE void clear_pixels(const BlockLayout& layout, int64_t size, scalar_t* to) {
-  for_elements<false>(layout, size, [&](int64_t i, int64_t c) MMBANET_INLINE_LAMBDA {
-    to[i * layout.pixel_stride + c * layout.channel_stride] = scalar_t(0);
-  });
-}
-
 // A tensor (N, C, h, w), NCHW or channels-last.
 template <typename scalar_t>
 struct ChannelBlocks {
@@ -97,6 +90,18 @@ struct ChannelBlocks {
   scalar_t* at(int64_t n, int64_t channel, int64_t pixel) const {
     const int64_t offset = n * channels * pixels;
     return begin + offset + (channels_last ? pixel * channels + channel : channel * pixels + pixel);
+  }
+
+  // Clears neighbouring pixels of one block; those of all blocks with the first one if channels are
+  // neighbours.
+  MMBANET_INLINE void clear(int64_t n, int64_t channel, int64_t pixel, int64_t size) const {
+    if (channels_last) {
+      if (channel == 0) std::fill_n(at(n, 0, pixel), size * channels, scalar_t(0));
+      return;
+    }
+    for (int64_t c = 0; c < block(channel).channels; ++c) {
+      std::fill_n(at(n, channel + c, pixel), size, scalar_t(0));
+    }
   }
 
   scalar_t* begin;

@@ -52,7 +52,7 @@ Tensor roi_align_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t ba
       at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_align_backward", [&] {
         scatter<scalar_t>(sample_rois<at::opmath_type<scalar_t>>(
                               rois, batch_size, sizes, {spatial_scale, sampling_ratio, aligned}),
-                          sizes, grad, map);
+                          sizes, grad, map, /*bands_of_rows=*/false);
       });
   return map;
 }

@@ -71,7 +71,7 @@ Tensor place(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "roi_inlay", [&] {
     scatter<scalar_t>(
         place_rois<at::opmath_type<scalar_t>>(rois, batch_size, sizes, placement, &input), sizes,
-        input, map);
+        input, map, /*bands_of_rows=*/true);
   });
   return map;
 }

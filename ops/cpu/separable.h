@@ -151,14 +151,20 @@ MMBANET_INLINE void scatter_crop(const SampledRoi<acc_t>& roi, const Sizes& size
   using Values = Vector<acc_t, Target>;
   constexpr int64_t kCount = sizeof(Values) / sizeof(acc_t);
   if (roi.box.row_end <= begin || roi.box.row_begin >= end) return;
-  for (int64_t i = 0; i < sizes.crop_height; ++i) {
-    const auto in_band = [&](const auto& row) MMBANET_INLINE_LAMBDA {
-      const int p = roi.rows.pixels[row.pixel];
-      return begin <= p && p < end;
-    };
-    if (std::none_of(roi.rows.begin(i), roi.rows.end(i), in_band)) continue;
-    load_pixels(crops.at(roi.index, channel, i * sizes.crop_width), crops.block(channel),
-                sizes.crop_width, points);
+  const auto in_band = [&](const auto& row) MMBANET_INLINE_LAMBDA {
+    const int p = roi.rows.pixels[row.pixel];
+    return begin <= p && p < end;
+  };
+  const auto touches_band = [&](int64_t i) MMBANET_INLINE_LAMBDA {
+    return std::any_of(roi.rows.begin(i), roi.rows.end(i), in_band);
+  };
+  int64_t first = 0, last = sizes.crop_height;
+  while (first < last && !touches_band(first)) ++first;
+  while (first < last && !touches_band(last - 1)) --last;
+  if (first == last) return;
+  load_pixels(crops.at(roi.index, channel, first * sizes.crop_width), crops.block(channel),
+              (last - first) * sizes.crop_width, points);
+  for (int64_t i = first; i < last; ++i, points += sizes.crop_width * kLanes) {
     std::fill_n(columns, roi.columns.pixels.size() * kLanes, acc_t(0));
     for (int64_t j = 0; j < sizes.crop_width; ++j) {
       for (auto column = roi.columns.begin(j); column != roi.columns.end(j); ++column) {
@@ -196,19 +202,25 @@ MMBANET_INLINE void multiply(acc_t* MMBANET_RESTRICT pixels, const acc_t* MMBANE
   }
 }
 
-// Writes a row of the map. Where it has factors, those that are 0 say that nothing was added.
+// Writes a row of the map, whose first pixel is `pixel`. Where pixels have factors, those that are
+// 0 say that nothing was added.
 template <typename scalar_t, typename acc_t>
-MMBANET_INLINE void store_row(acc_t* row, const acc_t* factors, int64_t width,
-                              const BlockLayout& layout, scalar_t* to) {
-  if (factors == nullptr) return store_pixels(row, layout, width, to);
+MMBANET_INLINE void store_row(acc_t* row, const Group<acc_t>& image, int64_t pixel, int64_t width,
+                              const ChannelBlocks<scalar_t>& map, int64_t channel) {
+  const auto store = [&](int64_t begin, int64_t end) MMBANET_INLINE_LAMBDA {
+    store_pixels(row + begin * kLanes, map.block(channel), end - begin,
+                 map.at(image.image, channel, pixel + begin));
+  };
+  if (image.factors.empty()) return store(0, width);
+  const acc_t* const factors = image.factors.data() + pixel;
   for (int64_t begin = 0, end = 0; begin < width; begin = end) {
     const bool covered = factors[begin] != 0;
     while (end < width && (factors[end] != 0) == covered) ++end;
     if (covered) {
       multiply(row + begin * kLanes, factors + begin, end - begin);
-      store_pixels(row + begin * kLanes, layout, end - begin, to + begin * layout.pixel_stride);
+      store(begin, end);
     } else {
-      clear_pixels(layout, end - begin, to + begin * layout.pixel_stride);
+      map.clear(image.image, channel, pixel + begin, end - begin);
     }
   }
 }
@@ -268,25 +280,30 @@ void gather(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const S
 // Bands of about so many elements stay in the nearer caches.
 constexpr int64_t kBandElements = 64 * 1024;
 
-// map (N, C, H, W): the sum of the crops (K, C, h, w), times the factors of the pixels.
+// map (N, C, H, W): the sum of the crops (K, C, h, w), times the factors of the pixels. Crops are
+// interpolated again for every band of rows, so small crops of large boxes take the map as one.
 template <typename scalar_t>
 void scatter(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const Sizes& sizes,
-             const at::Tensor& crop_tensor, const at::Tensor& map_tensor) {
+             const at::Tensor& crop_tensor, const at::Tensor& map_tensor, bool bands_of_rows) {
   using acc_t = at::opmath_type<scalar_t>;
   const ChannelBlocks<const scalar_t> crops(crop_tensor, crop_tensor.const_data_ptr<scalar_t>());
   const ChannelBlocks<scalar_t> map(map_tensor, map_tensor.mutable_data_ptr<scalar_t>());
   const int64_t row_size = sizes.width * kLanes;
-  const int64_t band_rows = std::clamp<int64_t>(kBandElements / row_size, 1, sizes.height);
+  const int64_t band_rows =
+      bands_of_rows ? std::clamp<int64_t>(kBandElements / row_size, 1, sizes.height) : sizes.height;
   const int64_t bands = (sizes.height + band_rows - 1) / band_rows, blocks = map.count();
   const int64_t tasks = static_cast<int64_t>(images.size()) * blocks * bands;
   at::parallel_for(0, tasks, 1, [&](int64_t task_begin, int64_t task_end) {
-    AlignedVector<acc_t> band(band_rows * row_size), points(sizes.crop_width * kLanes),
+    AlignedVector<acc_t> band(band_rows * row_size),
+        points(sizes.crop_height * sizes.crop_width * kLanes),
         columns(row_size + kColumns * kLanes);
     run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
       for (int64_t task = task_begin; task < task_end; ++task) {
         const auto& image = images[task / (blocks * bands)];
-        const int64_t channel = task / bands % blocks * kLanes;
-        const int64_t begin = task % bands * band_rows;
+        // In the order of memory.
+        const int64_t part = task % (blocks * bands);
+        const int64_t channel = (map.channels_last ? part % blocks : part / bands) * kLanes;
+        const int64_t begin = (map.channels_last ? part / blocks : part % bands) * band_rows;
         const int64_t end = std::min<int64_t>(begin + band_rows, sizes.height);
         std::fill(band.begin(), band.end(), acc_t(0));
         for (const auto& roi : image.rois) {
@@ -295,9 +312,8 @@ void scatter(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const 
                                          band.data());
         }
         for (int64_t p = begin; p < end; ++p) {
-          store_row(band.data() + (p - begin) * row_size,
-                    image.factors.empty() ? nullptr : image.factors.data() + p * sizes.width,
-                    sizes.width, map.block(channel), map.at(image.image, channel, p * sizes.width));
+          store_row(band.data() + (p - begin) * row_size, image, p * sizes.width, sizes.width, map,
+                    channel);
         }
       }
     });

@@ -15,48 +15,9 @@
 
 namespace mmbanet {
 
-#if defined(__GNUC__)
-
-template <typename T, int kBytes>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kBytes)));
-};
-
-// As many elements as a register of the target holds.
-template <typename T, typename Target>
-using Vector = typename VectorOf<T, Target::kVectorBytes>::type;
-
-#else
-
-// A vector of one element.
-template <typename T, typename Target>
-using Vector = T;
-
-#endif
-
 // An integer of the size of T: what lanes of T are numbered with.
 template <typename T>
 using IntOf = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-
-// sizeof(Values) / sizeof(acc_t) values as acc_t, wherever they lie.
-template <typename Values, typename acc_t, typename scalar_t>
-MMBANET_INLINE Values load_vector(const scalar_t* values) {
-  Values vector;
-  if constexpr (std::is_same_v<scalar_t, acc_t>) {
-    std::memcpy(&vector, values, sizeof(Values));
-  } else {
-    constexpr int kCount = sizeof(Values) / sizeof(acc_t);
-    acc_t converted[kCount];
-    for (int i = 0; i < kCount; ++i) converted[i] = static_cast<acc_t>(values[i]);
-    std::memcpy(&vector, converted, sizeof(Values));
-  }
-  return vector;
-}
-
-template <typename Values, typename acc_t>
-MMBANET_INLINE void store_vector(const Values& vector, acc_t* values) {
-  std::memcpy(values, &vector, sizeof(Values));
-}
 
 // Values and channels are scalars, or vectors of as many lanes.
 template <typename Values, typename Channels>

@@ -1,15 +1,18 @@
-// One axis of RoIAlign: the pixels that each bin averages, and their weights.
+// One axis of a RoI as a sparse matrix A: a row for each row (or column) of the crop, which names
+// the pixels of the map that belong to it, and their weights.
 //
-// The sampling grid is regular, so the crop is A_y map A_x^T. A has a row for every bin, the mean
-// of the bilinear weights of its samples, and few of its elements are not zero. Positions of
-// samples are rounded as mmcv rounds them, in acc_t: the number of samples of a bin depends on
-// that.
+// All operators are separable. RoIAlign and the backward passes of the others gather: the crop is
+// A_y map A_x^T. RoIAlign's backward pass, RoIUpsample and RoIInlay scatter: the map is the sum of
+// A_y^T crop A_x over RoIs. A change of a sampling rule is a change of the function that builds A.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
+
+#include "../roi_geometry.h"
 
 namespace mmbanet {
 
@@ -24,34 +27,35 @@ struct Sampling {
 };
 
 template <typename acc_t>
-struct BinWeights {
+struct AxisWeights {
   struct Tap {
     int pixel;  // index into `pixels`
     acc_t weight;
   };
 
-  const Tap* begin(int64_t bin) const { return taps.data() + bounds[bin]; }
-  const Tap* end(int64_t bin) const { return taps.data() + bounds[bin + 1]; }
+  const Tap* begin(int64_t point) const { return taps.data() + bounds[point]; }
+  const Tap* end(int64_t point) const { return taps.data() + bounds[point + 1]; }
 
-  std::vector<int> pixels;  // that any bin has, each once
-  std::vector<Tap> taps;    // of all bins
+  std::vector<int> pixels;  // that any point of the crop has, each once
+  std::vector<Tap> taps;    // of all points
   std::vector<int64_t> bounds;
 };
 
-// Collects the weights of a bin; reused for all RoIs.
-class BinBuilder {
+// Makes the weights of one axis after another, of as many pixels.
+class WeightsBuilder {
  public:
-  explicit BinBuilder(int size) : weights_(size), slots_(size, -1) {}
+  explicit WeightsBuilder(int size) : weights_(size), slots_(size, -1) {}
 
-  // Along an axis of `size` pixels.
+  // RoIAlign: a bin averages the bilinear weights of its samples. Positions of samples are rounded
+  // as mmcv rounds them, in acc_t: the number of samples of a bin depends on that.
   template <typename acc_t>
-  BinWeights<acc_t> build(acc_t low, acc_t high, int64_t bins, const Sampling& sampling) {
+  AxisWeights<acc_t> align(acc_t low, acc_t high, int64_t bins, const Sampling& sampling) {
     const auto scale = static_cast<acc_t>(sampling.spatial_scale);
     const auto offset = static_cast<acc_t>(sampling.aligned ? 0.5 : 0.0);
     const acc_t start = low * scale - offset;
     acc_t extent = high * scale - offset - start;
     if (!sampling.aligned) extent = std::max(extent, acc_t(1));
-    BinWeights<acc_t> axis;
+    AxisWeights<acc_t> axis;
     axis.bounds.assign(bins + 1, 0);
     if (!(std::abs(extent) <= kLargestRoi && std::abs(start) <= kLargestRoi)) return axis;
 
@@ -67,11 +71,44 @@ class BinBuilder {
         add_sample(bin_start +
                    (static_cast<acc_t>(i) + acc_t(0.5)) * bin_size / static_cast<acc_t>(samples));
       }
-      take_taps(samples, axis);
-      axis.bounds[bin + 1] = static_cast<int64_t>(axis.taps.size());
+      take_taps(bin, samples, axis);
     }
-    for (const int pixel : axis.pixels) slots_[pixel] = -1;
-    return axis;
+    return finish(std::move(axis));
+  }
+
+  // RoIInlay: a pixel is interpolated from the two points between which it lies.
+  template <typename acc_t>
+  AxisWeights<acc_t> inlay(const Axis& roi, int points) {
+    AxisWeights<acc_t> axis;
+    axis.bounds.assign(points + 1, 0);
+    int first = roi.begin;
+    for (int point = 0; point < points; ++point) {
+      for (int p = first; p < roi.end; ++p) {
+        const mmbanet::Tap tap = tap_at(roi, p, points);
+        if (tap.low > point) break;
+        if (tap.low + 1 < point) {
+          first = p + 1;
+        } else {
+          add(p, tap.low == point ? 1 - tap.fraction : tap.fraction);
+        }
+      }
+      take_taps(point, 1, axis);
+    }
+    return finish(std::move(axis));
+  }
+
+  // RoIUpsample: a point reaches the two pixels nearest to it.
+  template <typename acc_t>
+  AxisWeights<acc_t> upsample(const Axis& roi, int points) {
+    AxisWeights<acc_t> axis;
+    axis.bounds.assign(points + 1, 0);
+    for (int point = 0; point < points; ++point) {
+      const Splat splat = splat_at(roi, point, points, size());
+      add(splat.low, splat.weight_low);
+      add(splat.low + 1, splat.weight_high);
+      take_taps(point, 1, axis);
+    }
+    return finish(std::move(axis));
   }
 
  private:
@@ -97,31 +134,40 @@ class BinBuilder {
     const int low = std::min(static_cast<int>(position), size() - 1);
     const acc_t fraction = low == size() - 1 ? acc_t(0) : position - static_cast<acc_t>(low);
     add(low, acc_t(1) - fraction);
-    if (fraction > 0) add(low + 1, fraction);
+    add(low + 1, fraction);
   }
 
   void add(int pixel, double weight) {
+    if (weight == 0) return;
     if (weights_[pixel] == 0) touched_.push_back(pixel);
     weights_[pixel] += weight;
   }
 
   template <typename acc_t>
-  void take_taps(int64_t samples, BinWeights<acc_t>& axis) {
+  void take_taps(int64_t point, int64_t samples, AxisWeights<acc_t>& axis) {
     for (const int pixel : touched_) {
+      const auto weight = static_cast<acc_t>(weights_[pixel] / static_cast<double>(samples));
+      weights_[pixel] = 0;
+      if (weight == 0) continue;  // it would spread infinity and NaN
       if (slots_[pixel] < 0) {
         slots_[pixel] = static_cast<int>(axis.pixels.size());
         axis.pixels.push_back(pixel);
       }
-      const double weight = weights_[pixel] / static_cast<double>(samples);
-      axis.taps.push_back({slots_[pixel], static_cast<acc_t>(weight)});
-      weights_[pixel] = 0;
+      axis.taps.push_back({slots_[pixel], weight});
     }
     touched_.clear();
+    axis.bounds[point + 1] = static_cast<int64_t>(axis.taps.size());
   }
 
-  std::vector<double> weights_;  // of the bin, 0 between bins
+  template <typename acc_t>
+  AxisWeights<acc_t> finish(AxisWeights<acc_t>&& axis) {
+    for (const int pixel : axis.pixels) slots_[pixel] = -1;
+    return std::move(axis);
+  }
+
+  std::vector<double> weights_;  // of the point, 0 between points
   std::vector<int> touched_;     // pixels with a weight
-  std::vector<int> slots_;       // of the pixels in BinWeights::pixels, or -1
+  std::vector<int> slots_;       // of the pixels in AxisWeights::pixels, or -1
 };
 
 }  // namespace mmbanet

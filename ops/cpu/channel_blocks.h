@@ -1,6 +1,8 @@
-// A part of a map in scratch memory: kLanes of its channels, channels last, and a box of its
-// pixels.
+// Both layouts of (N, C, h, w) tensors behind one interface: blocks of kLanes channels that are
+// copied to scratch memory, where they are neighbours, and back.
 #pragma once
+
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -8,26 +10,6 @@
 #include "simd.h"
 
 namespace mmbanet {
-
-// Pixels of a map: rows row_begin .. row_end - 1, and so on.
-struct PixelBox {
-  int64_t rows() const { return row_end - row_begin; }
-  int64_t columns() const { return column_end - column_begin; }
-  int64_t area() const { return rows() * columns(); }
-
-  // Makes it the smallest that holds the other one too.
-  void join(const PixelBox& other) {
-    if (other.area() == 0) return;
-    if (area() == 0) *this = other;
-    row_begin = std::min(row_begin, other.row_begin);
-    row_end = std::max(row_end, other.row_end);
-    column_begin = std::min(column_begin, other.column_begin);
-    column_end = std::max(column_end, other.column_end);
-  }
-
-  int row_begin = 0, row_end = 0;
-  int column_begin = 0, column_end = 0;
-};
 
 // Pixels or positions of one block of channels in a tensor, with strides in elements.
 struct BlockLayout {
@@ -87,5 +69,44 @@ MMBANET_INLINE void store_pixels(const acc_t* MMBANET_RESTRICT from, const Block
     for_elements<false>(layout, size, copy);
   }
 }
+
+// A tensor (N, C, h, w), NCHW or channels-last.
+template <typename scalar_t>
+struct ChannelBlocks {
+  ChannelBlocks(const at::Tensor& tensor, scalar_t* begin)
+      : begin(begin),
+        channels(tensor.size(1)),
+        pixels(tensor.size(2) * tensor.size(3)),
+        channels_last(tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast) {}
+
+  int64_t count() const { return (channels + kLanes - 1) / kLanes; }
+
+  // Of the block that begins with this channel.
+  BlockLayout block(int64_t channel) const {
+    const int64_t size = std::min<int64_t>(kLanes, channels - channel);
+    return channels_last ? BlockLayout{size, 1, channels} : BlockLayout{size, pixels, 1};
+  }
+
+  scalar_t* at(int64_t n, int64_t channel, int64_t pixel) const {
+    const int64_t offset = n * channels * pixels;
+    return begin + offset + (channels_last ? pixel * channels + channel : channel * pixels + pixel);
+  }
+
+  // Clears neighbouring pixels of one block; those of all blocks with the first one if channels are
+  // neighbours.
+  MMBANET_INLINE void clear(int64_t n, int64_t channel, int64_t pixel, int64_t size) const {
+    if (channels_last) {
+      if (channel == 0) std::fill_n(at(n, 0, pixel), size * channels, scalar_t(0));
+      return;
+    }
+    for (int64_t c = 0; c < block(channel).channels; ++c) {
+      std::fill_n(at(n, channel + c, pixel), size, scalar_t(0));
+    }
+  }
+
+  scalar_t* begin;
+  int64_t channels, pixels;
+  bool channels_last;
+};
 
 }  // namespace mmbanet

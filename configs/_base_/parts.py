@@ -16,6 +16,8 @@ pyramid_extractor = dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlig
 parts = dict(
     # Instances are ordered by their scores.
     without_oh=dict(panoptic_fusion_head=dict(order=None)),
+    # Whose contour is seen is in front, in place of the paper's rule.
+    contour=dict(panoptic_fusion_head=dict(order=dict(type='mmbanet.ContourContrast'))),
     # mmdet's RoI extractors.
     without_s2i=dict(
         roi_head=dict(bbox_roi_extractor=pyramid_extractor, mask_roi_extractor=pyramid_extractor)

@@ -1,0 +1,5 @@
+# Order by contour in place of the paper's mean colours: only inference differs, so the checkpoint is
+# that of banet_r18_fpn_camvid.
+_base_ = 'banet_r18_fpn_camvid.py'
+
+model = _base_.parts.contour

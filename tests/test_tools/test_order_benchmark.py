@@ -34,6 +34,8 @@ def test_tables_json_and_plot(photographs, benchmark_folder, tmp_path, monkeypat
     assert str(photographs) not in text
     report = json.loads(text)
     assert (tmp_path / 'order.png').stat().st_size > 10_000
+    assert (tmp_path / 'order_examples.png').stat().st_size > 10_000
+    assert 'lime: front, magenta: behind' in printed
     assert report['mask_head'] == SimulatedMaskHead()._asdict()
     assert (report['seed'], report['scenes'], report['split']) == (3, 12, 'val')
     for masks in ('true', 'head'):

@@ -22,6 +22,7 @@ import torch
 from harness import make_report, parse_arguments, write_report
 from mmengine.utils import ProgressBar
 from order_inputs import MASKS, ask, load_scene
+from order_pictures import COLORS, draw_examples
 from order_statistics import mcnemar, share
 
 from mmbanet.models.fusion import (
@@ -48,6 +49,8 @@ RULES = {
     'contour': [ContourContrast()],
     'contour, then RGB histogram': [ContourContrast(), ColorHistogram()],
 }
+# Of these two it shows the pairs that only one orders rightly.
+SHOWN = ('mean RGB cosine (paper)', 'contour, all it finds')
 HEAD = SimulatedMaskHead()
 # Of the columns of the table; and facts whose quartiles the plot shows.
 GROUPS = {
@@ -92,7 +95,16 @@ def main() -> None:
     )
     path = write_report(report, args.out, 'order')
     plot(report, path.with_suffix('.png'))
-    print(f'\n{path} and .png')
+    facts, evidence = found['head']
+    draw_examples(
+        lambda number: load_scene(composer, HEAD, args.seed, args.split, number),
+        facts['scene'],
+        evidence,
+        SHOWN,
+        path.with_name('order_examples.png'),
+    )
+    outlines = ', '.join(f'{color}: {place}' for place, color in COLORS.items())
+    print(f'\n{path}, .png and order_examples.png ({outlines})')
 
 
 @torch.no_grad()

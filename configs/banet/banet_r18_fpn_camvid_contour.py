@@ -1,4 +1,4 @@
-# Order by contour in place of the paper's mean colours: only inference differs, so the checkpoint is
+# Order by contour in place of the paper's mean colours. Only inference differs: the checkpoint is
 # that of banet_r18_fpn_camvid.
 _base_ = 'banet_r18_fpn_camvid.py'
 

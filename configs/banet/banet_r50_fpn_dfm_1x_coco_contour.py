@@ -1,4 +1,4 @@
-# Order by contour in place of the paper's mean colours: only inference differs, so the checkpoint is
+# Order by contour in place of the paper's mean colours. Only inference differs: the checkpoint is
 # that of banet_r50_fpn_dfm_1x_coco.
 _base_ = 'banet_r50_fpn_dfm_1x_coco.py'
 

@@ -14,6 +14,8 @@ from PIL import Image
 from mmbanet.datasets import PanopticDataset
 from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.semantic_conversion import convert_semantic, panoptic_segments
+from mmbanet.engine.launch import replace_data_root
+from mmbanet.registry import DATASETS
 
 from ..conftest import CONFIGS, ROOT
 
@@ -178,6 +180,18 @@ def test_the_config_of_camvid_has_the_classes_of_its_class_map():
     assert cfg.metainfo.thing_classes == list(classes.things)
     assert cfg.metainfo.stuff_classes == list(classes.stuff)
     assert (cfg.num_things_classes, cfg.num_stuff_classes) == (4, 7)
+
+
+def test_the_config_of_camvid_trains_on_what_is_converted(root):
+    classes = ClassMap.from_file(ROOT / 'examples' / 'camvid' / 'classes.json')
+    convert_semantic(root, root, classes, min_area=1)
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_camvid.py')
+    replace_data_root(cfg, str(root))
+    for loader, length in ((cfg.train_dataloader, 2), (cfg.val_dataloader, 2)):
+        data_set = DATASETS.build(loader.dataset)
+        assert len(data_set) == length
+        assert data_set[0]['inputs'].shape == (3, 180, 216)
+        assert data_set[0]['data_samples'].gt_sem_seg.sem_seg.unique().numel() > 2
 
 
 def test_command_line(root, monkeypatch, capsys):

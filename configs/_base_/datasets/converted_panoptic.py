@@ -1,5 +1,5 @@
 # Data sets as the tools write them: train/ and val/ with annotations of the same names, and images
-# of one size, so batches need no sorting.
+# of one size, so batches need no sorting. Instance masks are those of the PNGs.
 _base_ = 'coco_panoptic.py'
 
 train_dataloader = dict(
@@ -7,6 +7,7 @@ train_dataloader = dict(
     batch_sampler=None,
     dataset=dict(
         ann_file='annotations/panoptic_train.json',
+        instances_ann_file=None,
         data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
         filter_cfg=None,
     ),

@@ -1,9 +1,10 @@
 // Runs a piece of code compiled for the best vector instructions of the machine.
 //
 // A wheel has to run everywhere, so it is compiled for the baseline; GCC and Clang can compile
-// single functions for more. Everything the body calls in its hot loops must be MMBANET_INLINE,
-// since a function that is not inlined keeps the baseline's instructions. The build forbids the
-// compiler to fuse multiplications with additions, so all of them give the same bits.
+// single functions for more. A build that is for one machine (-march=native) has that one's only,
+// which takes a third of the time. Everything the body calls in its hot loops must be
+// MMBANET_INLINE, since a function that is not inlined keeps the baseline's instructions. The build
+// forbids the compiler to fuse multiplications with additions, so all of them give the same bits.
 #pragma once
 
 #include <cstddef>
@@ -55,10 +56,16 @@ using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
 // What a body is compiled for; kVectorBytes: of the target's own vectors.
 struct Baseline {
+#if defined(__AVX512F__)
+  static constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+  static constexpr int kVectorBytes = 32;
+#else
   static constexpr int kVectorBytes = 16;
+#endif
 };
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__AVX2__)
 
 struct Avx2 {
   static constexpr int kVectorBytes = 32;

@@ -31,6 +31,7 @@ COMPILE_FLAGS = (
     '-fno-omit-frame-pointer',
     '-O1',
     '-g1',
+    '-march=native',  # the vectors of this machine alone: a third of the code
     '-fopenmp',
     '-ffp-contract=off',  # the layouts' results are compared bitwise
     '-D_GLIBCXX_ASSERTIONS',  # std::vector checks its indices

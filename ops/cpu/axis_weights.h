@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,22 @@ struct AxisWeights {
 
   const Tap* begin(int64_t point) const { return taps.data() + bounds[point]; }
   const Tap* end(int64_t point) const { return taps.data() + bounds[point + 1]; }
+
+  // The same as a row for each of `pixels`, whose taps are points of the crop.
+  AxisWeights transposed() const {
+    AxisWeights result;
+    result.bounds.assign(pixels.size() + 1, 0);
+    for (const Tap& tap : taps) ++result.bounds[tap.pixel + 1];
+    std::partial_sum(result.bounds.begin(), result.bounds.end(), result.bounds.begin());
+    result.taps.resize(taps.size());
+    auto next = result.bounds;
+    for (size_t point = 0; point + 1 < bounds.size(); ++point) {
+      for (auto tap = begin(point); tap != end(point); ++tap) {
+        result.taps[next[tap->pixel]++] = {static_cast<int>(point), tap->weight};
+      }
+    }
+    return result;
+  }
 
   std::vector<int> pixels;  // that any point of the crop has, each once
   std::vector<Tap> taps;    // of all points

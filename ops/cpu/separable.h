@@ -143,53 +143,65 @@ MMBANET_INLINE void gather_crop(const SampledRoi<acc_t>& roi, const Sizes& sizes
   }
 }
 
-// Adds the part of one RoI's crop that lies in a band: rows begin .. end - 1 of the map.
-template <typename Target, typename scalar_t, typename acc_t>
-MMBANET_INLINE void scatter_crop(const SampledRoi<acc_t>& roi, const Sizes& sizes,
-                                 const ChannelBlocks<const scalar_t>& crops, int64_t channel,
-                                 int begin, int end, acc_t* points, acc_t* columns, acc_t* band) {
+// Adds to one pixel's channels the weighted sum of those of others, which are `stride` apart.
+template <typename Target, typename acc_t>
+MMBANET_INLINE void add_weighted(const AxisWeights<acc_t>& axis, int64_t i, const acc_t* from,
+                                 int64_t stride, acc_t* to) {
   using Values = Vector<acc_t, Target>;
   constexpr int64_t kCount = sizeof(Values) / sizeof(acc_t);
+  Values sums[kLanes / kCount];
+  for (int64_t v = 0; v < kLanes / kCount; ++v) {
+    sums[v] = load_vector<Values, acc_t>(to + v * kCount);
+  }
+  for (auto tap = axis.begin(i); tap != axis.end(i); ++tap) {
+    const acc_t* const values = from + tap->pixel * stride;
+    for (int64_t v = 0; v < kLanes / kCount; ++v) {
+      sums[v] += tap->weight * load_vector<Values, acc_t>(values + v * kCount);
+    }
+  }
+  for (int64_t v = 0; v < kLanes / kCount; ++v) store_vector(sums[v], to + v * kCount);
+}
+
+// The points of the crop that each pixel is made of.
+template <typename acc_t>
+struct PixelWeights {
+  AxisWeights<acc_t> rows, columns;
+};
+
+// Adds the part of one RoI's crop that lies in a band: rows begin .. end - 1 of the map. `points`
+// and `combined`, a row of the crop, are scratch memory.
+template <typename Target, typename scalar_t, typename acc_t>
+MMBANET_INLINE void scatter_crop(const SampledRoi<acc_t>& roi, const PixelWeights<acc_t>& weights,
+                                 const Sizes& sizes, const ChannelBlocks<const scalar_t>& crops,
+                                 int64_t channel, int begin, int end, acc_t* points,
+                                 acc_t* combined, acc_t* band) {
   if (roi.box.row_end <= begin || roi.box.row_begin >= end) return;
-  const auto in_band = [&](const auto& row) MMBANET_INLINE_LAMBDA {
-    const int p = roi.rows.pixels[row.pixel];
-    return begin <= p && p < end;
-  };
-  const auto touches_band = [&](int64_t i) MMBANET_INLINE_LAMBDA {
-    return std::any_of(roi.rows.begin(i), roi.rows.end(i), in_band);
-  };
-  int64_t first = 0, last = sizes.crop_height;
-  while (first < last && !touches_band(first)) ++first;
-  while (first < last && !touches_band(last - 1)) --last;
-  if (first == last) return;
+  const auto& rows = roi.rows.pixels;
+  const auto& columns = roi.columns.pixels;
+  const auto in_band = [&](size_t p)
+                           MMBANET_INLINE_LAMBDA { return begin <= rows[p] && rows[p] < end; };
+  int first = static_cast<int>(sizes.crop_height), last = 0;
+  for (size_t p = 0; p < rows.size(); ++p) {
+    if (!in_band(p)) continue;
+    for (auto tap = weights.rows.begin(p); tap != weights.rows.end(p); ++tap) {
+      first = std::min(first, tap->pixel);
+      last = std::max(last, tap->pixel + 1);
+    }
+  }
+  if (first >= last) return;
+  const int64_t row_size = sizes.crop_width * kLanes;
   load_pixels(crops.at(roi.index, channel, first * sizes.crop_width), crops.block(channel),
               (last - first) * sizes.crop_width, points);
-  for (int64_t i = first; i < last; ++i, points += sizes.crop_width * kLanes) {
-    std::fill_n(columns, roi.columns.pixels.size() * kLanes, acc_t(0));
-    for (int64_t j = 0; j < sizes.crop_width; ++j) {
-      for (auto column = roi.columns.begin(j); column != roi.columns.end(j); ++column) {
-        acc_t* const to = columns + column->pixel * kLanes;
-        for (int64_t lane = 0; lane < kLanes; lane += kCount) {
-          store_vector(load_vector<Values, acc_t>(to + lane) +
-                           column->weight * load_vector<Values, acc_t>(points + j * kLanes + lane),
-                       to + lane);
-        }
-      }
+  for (size_t p = 0; p < rows.size(); ++p) {
+    if (!in_band(p)) continue;
+    std::fill_n(combined, row_size, acc_t(0));
+    for (int64_t j = 0; j < row_size; j += kLanes) {
+      add_weighted<Target>(weights.rows, p, points + j - first * row_size, row_size, combined + j);
     }
-    for_columns<Target>(
-        roi, 0,
-        [&](int64_t q, int64_t lane, const int64_t* offsets, int64_t count) MMBANET_INLINE_LAMBDA {
-          for (auto row = roi.rows.begin(i); row != roi.rows.end(i); ++row) {
-            if (!in_band(*row)) continue;
-            const int64_t p = roi.rows.pixels[row->pixel] - begin;
-            acc_t* const to = band + p * sizes.width * kLanes + lane;
-            for (int64_t j = 0; j < count; ++j) {
-              const auto value = load_vector<Values, acc_t>(columns + q + j * kLanes);
-              store_vector(load_vector<Values, acc_t>(to + offsets[j]) + row->weight * value,
-                           to + offsets[j]);
-            }
-          }
-        });
+    acc_t* const row = band + static_cast<int64_t>(rows[p] - begin) * sizes.width * kLanes;
+    for (size_t q = 0; q < columns.size(); ++q) {
+      add_weighted<Target>(weights.columns, q, combined, kLanes, row + columns[q] * kLanes);
+    }
   }
 }
 
@@ -293,23 +305,29 @@ void scatter(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const 
       bands_of_rows ? std::clamp<int64_t>(kBandElements / row_size, 1, sizes.height) : sizes.height;
   const int64_t bands = (sizes.height + band_rows - 1) / band_rows, blocks = map.count();
   const int64_t tasks = static_cast<int64_t>(images.size()) * blocks * bands;
+  std::vector<std::vector<PixelWeights<acc_t>>> weights(images.size());
+  for (size_t n = 0; n < images.size(); ++n) {
+    for (const auto& roi : images[n].rois) {
+      weights[n].push_back({roi.rows.transposed(), roi.columns.transposed()});
+    }
+  }
   at::parallel_for(0, tasks, 1, [&](int64_t task_begin, int64_t task_end) {
     AlignedVector<acc_t> band(band_rows * row_size),
-        points(sizes.crop_height * sizes.crop_width * kLanes),
-        columns(row_size + kColumns * kLanes);
+        points(sizes.crop_height * sizes.crop_width * kLanes), combined(sizes.crop_width * kLanes);
     run_vectorized([&](auto target) MMBANET_INLINE_LAMBDA {
       for (int64_t task = task_begin; task < task_end; ++task) {
-        const auto& image = images[task / (blocks * bands)];
+        const int64_t n = task / (blocks * bands);
+        const auto& image = images[n];
         // In the order of memory.
         const int64_t part = task % (blocks * bands);
         const int64_t channel = (map.channels_last ? part % blocks : part / bands) * kLanes;
         const int64_t begin = (map.channels_last ? part / blocks : part % bands) * band_rows;
         const int64_t end = std::min<int64_t>(begin + band_rows, sizes.height);
         std::fill(band.begin(), band.end(), acc_t(0));
-        for (const auto& roi : image.rois) {
-          scatter_crop<decltype(target)>(roi, sizes, crops, channel, static_cast<int>(begin),
-                                         static_cast<int>(end), points.data(), columns.data(),
-                                         band.data());
+        for (size_t k = 0; k < image.rois.size(); ++k) {
+          scatter_crop<decltype(target)>(image.rois[k], weights[n][k], sizes, crops, channel,
+                                         static_cast<int>(begin), static_cast<int>(end),
+                                         points.data(), combined.data(), band.data());
         }
         for (int64_t p = begin; p < end; ++p) {
           store_row(band.data() + (p - begin) * row_size, image, p * sizes.width, sizes.width, map,

@@ -29,8 +29,8 @@ def decompose_roi_inlay(
     that interpolate them (the products multiply by zeros), and arguments are not checked.
 
     Args:
-        input (Tensor[K, C, h, w]): Crops; halves are accumulated in float32.
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image.
+        input: (K, C, h, w), crops; halves are accumulated in float32.
+        rois: (K, 5), image index, x1, y1, x2, y2 in pixels of the image.
         batch_size: N, images in the output.
         height: H of the output.
         width: W of the output.
@@ -38,7 +38,7 @@ def decompose_roi_inlay(
         aligned: Whether pixel centres are shifted by half a pixel.
 
     Returns:
-        Tensor[N, C, H, W]: The map, with the dtype and device of ``input``.
+        (N, C, H, W), the map, with the dtype and device of ``input``.
     """
     num_rois, channels, crop_height, crop_width = input.shape
     dtype = torch.float64 if input.dtype == torch.float64 else torch.float32

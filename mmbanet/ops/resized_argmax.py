@@ -27,13 +27,13 @@ def resized_argmax(
     There is no gradient.
 
     Args:
-        logits (Tensor[C, h, w]): float64, float32, float16 or bfloat16, of any strides; none is
+        logits: (C, h, w), float64, float32, float16 or bfloat16, of any strides; none is
             copied. Sums are float64 for float64, else float32.
-        rows (Tensor[H, h]): Weights along the height, float32; None keeps the height.
-        cols (Tensor[W, w]): Weights along the width, float32; None keeps the width.
+        rows: (H, h), weights along the height, float32; None keeps the height.
+        cols: (W, w), weights along the width, float32; None keeps the width.
 
     Returns:
-        Tensor[H, W]: Classes in [0, C), int32.
+        (H, W), classes in [0, C), int32.
 
     Raises:
         ValueError: If an argument has the wrong shape, or a matrix is on another device.
@@ -58,7 +58,7 @@ def bilinear_matrix(size: int, new_size: int, device: torch.device | str | None 
         device: Device of the matrix.
 
     Returns:
-        Tensor[new_size, size]: float32, for :func:`resized_argmax`.
+        (new_size, size), float32, for :func:`resized_argmax`.
     """
     columns = torch.eye(size, device=device)[None]
     return F.interpolate(columns, size=new_size, mode='linear', align_corners=False)[0].T

@@ -25,9 +25,9 @@ def roi_align(
     backward are bitwise deterministic, with any number of threads.
 
     Args:
-        input (Tensor[N, C, H, W]): Map; float64, float32, float16 or bfloat16 (the last two are
+        input: (N, C, H, W), map; float64, float32, float16 or bfloat16 (the last two are
             accumulated in float32).
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; of any floating
+        rois: (K, 5), image index, x1, y1, x2, y2 in pixels of the image; of any floating
             or integer dtype (what it cannot hold is lost: see :func:`~mmbanet.ops.roi_inlay`), but
             rounded to that of ``input`` on other devices than the CPU. Samples more than one pixel
             outside of the map count as 0. On the CPU a RoI that has NaN or that is larger or
@@ -41,7 +41,7 @@ def roi_align(
             one pixel are enlarged to that.
 
     Returns:
-        Tensor[K, C, h, w]: Crops, with the dtype, device and (on the CPU) memory format of
+        (K, C, h, w), crops, with the dtype, device and (on the CPU) memory format of
         ``input``: NCHW or channels-last.
 
     Raises:

@@ -32,9 +32,9 @@ def roi_inlay(
     maths in standard operators (:func:`~mmbanet.ops.decomposition.decompose_roi_inlay`).
 
     Args:
-        input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16 (the last two are
+        input: (K, C, h, w), crops; float64, float32, float16 or bfloat16 (the last two are
             accumulated in float32).
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; of any floating or
+        rois: (K, 5), image index, x1, y1, x2, y2 in pixels of the image; of any floating or
             integer dtype, whatever that of ``input``. Geometry is computed in double precision, but
             what a dtype cannot hold is lost before: float16 rounds coordinates over 1024 to whole
             pixels and more, bfloat16 those over 128, and indices of images over 2048 and 256. RoIs
@@ -48,7 +48,7 @@ def roi_inlay(
             RoIAlign, ``aligned=False`` does not enlarge RoIs of less than one pixel.
 
     Returns:
-        Tensor[N, C, H, W]: The map, with the dtype, device and memory format of ``input``: NCHW or
+        (N, C, H, W), the map, with the dtype, device and memory format of ``input``: NCHW or
         channels-last. Neither is copied, and both give the same bits.
 
     Raises:

@@ -30,8 +30,8 @@ def roi_upsample(
     on CUDA the forward pass sums with atomics and is not.
 
     Args:
-        input (Tensor[K, C, h, w]): Crops; float64, float32, float16 or bfloat16.
-        rois (Tensor[K, 5]): Image index, x1, y1, x2, y2 in pixels of the image; dtypes as of
+        input: (K, C, h, w), crops; float64, float32, float16 or bfloat16.
+        rois: (K, 5), image index, x1, y1, x2, y2 in pixels of the image; dtypes as of
             :func:`~mmbanet.ops.roi_inlay`.
         batch_size: N, images in the output.
         output_size: (H, W) of the output.
@@ -43,7 +43,7 @@ def roi_upsample(
             point within 1e-9 of a pixel is on it, so that rounding does not change the number).
 
     Returns:
-        Tensor[N, C, H, W]: The map, with the dtype, device and memory format of ``input``.
+        (N, C, H, W), the map, with the dtype, device and memory format of ``input``.
 
     Raises:
         ValueError, TypeError, ImportError: As :func:`~mmbanet.ops.roi_inlay`.

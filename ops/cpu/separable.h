@@ -88,7 +88,7 @@ std::vector<Group<acc_t>> make_images(int64_t batch_size) {
 // Columns that are summed side by side.
 constexpr int64_t kColumns = 4;
 
-// Calls body(q, lane, columns, count) for all vectors of channels of a RoI's columns, kColumns at
+// Calls body(q, lane, columns) for all vectors of channels of a RoI's columns, kColumns at
 // a time: q is the element of the first one in the RoI's own columns, `columns` their offsets in
 // the map's.
 template <typename Target, typename acc_t, typename Body>
@@ -102,9 +102,8 @@ MMBANET_INLINE void for_columns(const SampledRoi<acc_t>& roi, int64_t first_colu
     for (int64_t j = 0; j < kColumns; ++j) {
       offsets[j] = (pixels[std::min(column + j, size - 1)] - first_column) * kLanes;
     }
-    const int64_t count = std::min(kColumns, size - column);
     for (int64_t lane = 0; lane < kLanes; lane += kCount) {
-      body(column * kLanes + lane, lane, offsets, count);
+      body(column * kLanes + lane, lane, offsets);
     }
   }
 }
@@ -117,19 +116,20 @@ MMBANET_INLINE void gather_crop(const SampledRoi<acc_t>& roi, const Sizes& sizes
   using Values = Vector<acc_t, Target>;
   constexpr int64_t kCount = sizeof(Values) / sizeof(acc_t);
   for (int64_t i = 0; i < sizes.crop_height; ++i) {
-    for_columns<Target>(
-        roi, box.column_begin,
-        [&](int64_t q, int64_t lane, const int64_t* offsets, int64_t) MMBANET_INLINE_LAMBDA {
-          Values sums[kColumns] = {};
-          for (auto row = roi.rows.begin(i); row != roi.rows.end(i); ++row) {
-            const int64_t p = roi.rows.pixels[row->pixel] - box.row_begin;
-            const acc_t* const from = slice + p * box.columns() * kLanes + lane;
-            for (int64_t j = 0; j < kColumns; ++j) {
-              sums[j] += row->weight * load_vector<Values, acc_t>(from + offsets[j]);
-            }
-          }
-          for (int64_t j = 0; j < kColumns; ++j) store_vector(sums[j], columns + q + j * kLanes);
-        });
+    for_columns<Target>(roi, box.column_begin,
+                        [&](int64_t q, int64_t lane, const int64_t* offsets) MMBANET_INLINE_LAMBDA {
+                          Values sums[kColumns] = {};
+                          for (auto row = roi.rows.begin(i); row != roi.rows.end(i); ++row) {
+                            const int64_t p = roi.rows.pixels[row->pixel] - box.row_begin;
+                            const acc_t* const from = slice + p * box.columns() * kLanes + lane;
+                            for (int64_t j = 0; j < kColumns; ++j) {
+                              sums[j] +=
+                                  row->weight * load_vector<Values, acc_t>(from + offsets[j]);
+                            }
+                          }
+                          for (int64_t j = 0; j < kColumns; ++j)
+                            store_vector(sums[j], columns + q + j * kLanes);
+                        });
     for (int64_t j = 0; j < sizes.crop_width; ++j, crop += kLanes) {
       for (int64_t lane = 0; lane < kLanes; lane += kCount) {
         Values sum = {};
@@ -293,7 +293,7 @@ void gather(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const S
 constexpr int64_t kBandElements = 64 * 1024;
 
 // map (N, C, H, W): the sum of the crops (K, C, h, w), times the factors of the pixels. Crops are
-// interpolated again for every band of rows, so small crops of large boxes take the map as one.
+// loaded again for every band of rows that they reach; RoIAlign's many take the map as one.
 template <typename scalar_t>
 void scatter(const std::vector<Group<at::opmath_type<scalar_t>>>& images, const Sizes& sizes,
              const at::Tensor& crop_tensor, const at::Tensor& map_tensor, bool bands_of_rows) {

@@ -4,6 +4,8 @@ _base_ = 'occlusion_handling.py'
 
 num_things_classes = 80  # of COCO
 num_stuff_classes = 53
+num_street_things = 4
+num_street_stuff = 7
 
 # Void counts neither in semantic losses nor where images are padded.
 loss_seg = dict(type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True)
@@ -11,6 +13,7 @@ semantic_padding = dict(pad_seg=True, seg_pad_value=255)
 
 weight_without_i2s = 0.5
 deform_conv = dict(type='mmbanet.DeformConv2dPack', deform_groups=1)
+street_classes = dict(num_things_classes=num_street_things, num_stuff_classes=num_street_stuff)
 pyramid_extractor = dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign'))
 
 parts = dict(
@@ -35,6 +38,17 @@ parts = dict(
     panoptic_fpn_head=dict(
         type='PanopticFPNHead', loss_seg=dict(loss_seg, loss_weight=weight_without_i2s)
     ),
+    # The classes of CamVid, in a model of any kind with things and stuff.
+    street=dict(
+        roi_head=dict(
+            bbox_head=dict(num_classes=num_street_things),
+            mask_head=dict(num_classes=num_street_things),
+        ),
+        semantic_head=street_classes,
+        panoptic_fusion_head=street_classes,
+        # 4096 pixels of COCO's 640x480 in the same proportion of 240x180.
+        test_cfg=dict(panoptic=dict(stuff_area_limit=576)),
+    ),
 )
 
 # Table 4: ground truth in place of intermediate results, around any model:
@@ -49,4 +63,4 @@ oracles = {
         ['semantics'],
     )
 }
-del pyramid_extractor, weight_without_i2s
+del pyramid_extractor, street_classes, weight_without_i2s

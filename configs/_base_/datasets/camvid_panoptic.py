@@ -18,15 +18,23 @@ train_pipeline = [
 ]
 test_pipeline = [steps[name] for name in ('image', 'resize', 'annotations', 'pack_test')]
 
+batch_size_of_scenes = _base_.train_dataloader.batch_size
+instances_of_scenes = _base_.train_dataloader.dataset.instances_ann_file
 train_dataloader = dict(
     batch_size=4,
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        pipeline=train_pipeline,
+        instances_ann_file=None,  # masks are those of the PNGs
+    ),
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_set = _base_.val_dataloader.dataset
 truth = dict(ann_file=data_root + val_set.ann_file, seg_prefix=data_root + val_set.data_prefix.seg)
+panoptic_metric = dict(_base_.panoptic_metric, **truth)
 val_evaluator = [dict(metric, **truth) for metric in _base_.val_evaluator]
 test_evaluator = val_evaluator
 del val_set, truth

@@ -9,11 +9,9 @@ train_pipeline = [steps[name] for name in ('image', 'annotations', 'resize', 'fl
 test_pipeline = [steps[name] for name in ('image', 'resize', 'annotations', 'pack_test')]
 
 train_dataloader = dict(
-    batch_size=8,
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        instances_ann_file='annotations/instances_train.json',
         pipeline=train_pipeline,
     ),
 )
@@ -22,9 +20,8 @@ test_dataloader = val_dataloader
 
 val_set = _base_.val_dataloader.dataset
 truth = dict(ann_file=data_root + val_set.ann_file, seg_prefix=data_root + val_set.data_prefix.seg)
-# What any panoptic model can be measured by.
-panoptic_metric = dict(type='mmbanet.PanopticMetric', **truth)
-occlusion_metric = dict(type='mmbanet.OcclusionMetric', ann_file=truth['ann_file'])
+panoptic_metric = dict(_base_.panoptic_metric, **truth)
+occlusion_metric = dict(_base_.occlusion_metric, ann_file=truth['ann_file'])
 val_evaluator = [*(dict(metric, **truth) for metric in _base_.val_evaluator), occlusion_metric]
 test_evaluator = val_evaluator
 del val_set, truth

@@ -1,0 +1,4 @@
+# Table 2: SIM and OCM, with mmdet's RoI extractors.
+_base_ = 'banet_r18_fpn_sim_ocm_s2i_camvid.py'
+
+model = _base_.parts.without_s2i

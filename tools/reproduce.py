@@ -5,8 +5,10 @@ the paper's figures on COCO beside the measured ones (mean and standard deviatio
 is done is kept in the work folder; an interrupted run goes on where it stopped. The table is also
 written there as JSON, Markdown and a plot.
 
-The data set is COCO (``--data coco``), or generated scenes with models, size and schedule that a
-CPU can train (``--data scenes``): small numbers of their own, not to be compared with COCO's.
+The data set is COCO (``--data coco``), or one with models, size and schedule that a CPU can train,
+whose small numbers are not to be compared with COCO's: generated scenes (``--data scenes``), CamVid
+(``--data camvid``, a folder in the layout of the SegNet tutorial, instances are connected
+components), or scenes composed of its frames (``--data photo_scenes``).
 Tables 1, 2, 3, 4, 6 and figure 6 are trained; table 5 and figure 7 are benchmarks of operators.
 """
 
@@ -31,12 +33,16 @@ from pathlib import Path
 import torch
 from paper import report
 from paper.figure import draw_results
-from paper.runs import TOOLS, RunFailed, Trained, interrupt_tools, interrupted
+from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
 
-from mmbanet.scenes import generate_scenes
+from mmbanet.datasets.class_map import ClassMap
+from mmbanet.datasets.semantic_conversion import convert_semantic
+from mmbanet.scenes import compose_scenes, generate_scenes
 
-SCENES = (1000, 200)  # what the published tables were made with
+# What the published tables were made with.
+SCENES = dict(scenes=(1000, 200), photo_scenes=(2000, 500))
+CAMVID_CLASSES = TOOLS.parent / 'examples' / 'camvid' / 'classes.json'
 OPERATORS = {
     'table 5': 'roi_inlay',
     'figure 7': 'patch_recovery',
@@ -57,6 +63,8 @@ def main() -> None:
 
     table = TABLES.get(args.table)
     rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
+    if missing := missing_configs(rows, args.data):
+        raise FileNotFoundError(f'{asked} has no configs of {args.data}: {", ".join(missing)}')
     provide_data(args)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
     interrupted.clear()
@@ -86,14 +94,19 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument('--table', type=int, choices=[1, 2, 3, 4, 5, 6])
     which.add_argument('--figure', type=int, choices=[6, 7])
     parser.add_argument('--data', choices=list(DATA), default='scenes')
-    parser.add_argument('--data-root', type=Path, help='(default: data/scenes or data/coco)')
+    parser.add_argument('--data-root', type=Path, help='(default: data/DATA)')
+    parser.add_argument(
+        '--photographs',
+        type=Path,
+        default=Path('data/camvid'),
+        help='CamVid, to compose scenes of (default: data/camvid)',
+    )
     parser.add_argument(
         '--scenes',
         type=int,
         nargs=2,
-        default=SCENES,
         metavar=('TRAIN', 'VAL'),
-        help='how many are generated (default: {} {})'.format(*SCENES),
+        help='how many are generated or composed (default: 1000 200, composed 2000 500)',
     )
     parser.add_argument('--seeds', type=int, default=3, help='of a table (default: 3)')
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
@@ -106,6 +119,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.error('--seeds, --jobs, --gpus and --images must be at least 1')
     if args.figure:
         args.seeds = 1
+    args.scenes = args.scenes or SCENES.get(args.data)
     args.data_root = args.data_root or Path('data') / args.data
     args.work_dir = args.work_dir or Path('work_dirs/reproduce') / args.data
     return args
@@ -118,16 +132,30 @@ def config_names(row: Row, data: str) -> tuple[str, str]:
     )
 
 
+def missing_configs(rows: list[Row], data: str) -> list[str]:
+    """Those of the rows that there are not: not every table has small models on every data set."""
+    names = dict.fromkeys(name for row in rows for name in config_names(row, data))
+    return [name for name in names if not (CONFIGS / f'{name}.py').exists()]
+
+
 def provide_data(args: argparse.Namespace) -> None:
-    """Generates the scenes where there are none; checks that the data set is there and whole.
+    """Makes what can be made and is not there; checks that the data set is there and whole.
 
     Raises:
         FileExistsError: Other scenes, or something else, are in their place.
-        FileNotFoundError: COCO's files are missing.
+        FileNotFoundError: COCO's or CamVid's files are missing.
     """
     root = args.data_root
     if args.data == 'scenes':
         generate_scenes(root, train=args.scenes[0], val=args.scenes[1])
+        return
+    if args.data == 'camvid':
+        convert_camvid(root)
+        return
+    if args.data == 'photo_scenes':
+        convert_camvid(args.photographs)
+        numbers = dict(zip(('train', 'val'), args.scenes))
+        compose_scenes(root, args.photographs, instance_masks='amodal', **numbers)
         return
     names = [
         pattern.format(split)
@@ -145,6 +173,17 @@ def provide_data(args: argparse.Namespace) -> None:
             f'COCO is not complete in {root.resolve()}, missing: {", ".join(missing)}; '
             'set --data-root, or take generated scenes with --data scenes'
         )
+
+
+def convert_camvid(root: Path) -> None:
+    """Converts its label images, unless they are.
+
+    Raises:
+        FileNotFoundError: They are not there.
+    """
+    splits = ('train', 'val')
+    if not all((root / f'annotations/panoptic_{split}.json').exists() for split in splits):
+        convert_semantic(root, root, ClassMap.from_file(CAMVID_CLASSES), overwrite=True)
 
 
 def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:
@@ -227,8 +266,8 @@ def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:
 def write_report(table: Table, measured: list[report.Measured], args: argparse.Namespace) -> None:
     """Prints the table and writes it as JSON, Markdown and a plot."""
     data = f'{args.data} val'
-    if args.data == 'scenes' and tuple(args.scenes) != SCENES:
-        data = '{} train, {} val scenes'.format(*args.scenes)
+    if args.scenes and tuple(args.scenes) != SCENES[args.data]:
+        data = '{} train, {} val {}'.format(*args.scenes, args.data)
     seeds = f'{args.seeds} seed{"s" if args.seeds > 1 else ""}'
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
     rows = report.lines(table, measured, data)

@@ -45,7 +45,7 @@ def run(tool, monkeypatch, tmp_path, scenes):
     def run(*arguments, work_dir=tmp_path / 'runs', data_root=scenes):
         command = ['reproduce.py', *arguments, '--work-dir', work_dir, '--data-root', data_root]
         monkeypatch.setattr(sys, 'argv', [str(part) for part in command])
-        monkeypatch.setattr(tool, 'SCENES', SCENES)  # the default
+        monkeypatch.setattr(tool, 'SCENES', dict(scenes=SCENES))  # the default
         tool.main()
         return work_dir
 

@@ -8,9 +8,12 @@ from typing import NamedTuple
 DATA = dict(
     coco=dict(backbone='r50', deeper='r101', end='1x_coco', oracles_end='1x_coco'),
     scenes=dict(backbone='r18', deeper='r34', end='scenes', oracles_end='256_scenes'),
+    camvid=dict(backbone='r18', deeper='r34', end='camvid', oracles_end='camvid'),
+    photo_scenes=dict(backbone='r18', deeper='r34', end='photo_scenes', oracles_end='photo_scenes'),
 )
 # Backbones in place of the paper's, by data set.
-BACKBONES = dict(coco={}, scenes=dict(R50='R18', R101='R34'))
+SMALL = dict(R50='R18', R101='R34')
+BACKBONES = dict(coco={}, scenes=SMALL, camvid=SMALL, photo_scenes=SMALL)
 QUALITIES = tuple(f'{name}{group}' for group in ('', '_th', '_st') for name in ('PQ', 'SQ', 'RQ'))
 OF_ALL_AND_GROUPS = ('PQ', 'PQ_th', 'PQ_st')
 

@@ -34,7 +34,7 @@ import torch
 from paper import report
 from paper.figure import draw_results
 from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, interrupted
-from paper.tables import BACKBONES, DATA, FIGURE_6, TABLES, Row, Table
+from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.semantic_conversion import convert_semantic
@@ -248,7 +248,10 @@ def submit(pool: Executor, functions: list[Callable]) -> list[Future]:
 def trained(config: str, seed: int, args: argparse.Namespace) -> Trained:
     """A config with a seed, to be trained or found in the work folder."""
     options = tuple(args.cfg_options)
-    return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus)
+    names = DATA[args.data]
+    deeper = f'_{names["deeper"]}_' in config
+    donor = None if deeper else DFM.format_map(names)  # it has all parts
+    return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus, donor)
 
 
 def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:

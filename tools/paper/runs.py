@@ -3,7 +3,9 @@
 WORK_DIR/CONFIG/seed_0/         what tools/train.py writes, and its output in train.log
 WORK_DIR/CONFIG/seed_0/training.json     what was trained, once it is
 WORK_DIR/CONFIG/seed_0/metrics/CONFIG.json   what tools/test.py measured of the checkpoint
+WORK_DIR/initial_weights/CONFIG_seed_0.pth   what models of the same backbone begin with
 
+With a seed, trainings see the same batches, and what they share begins with the same weights.
 Each record holds the fingerprint of what decides it (:mod:`mmbanet.engine.fingerprints`): figures
 of anything else are measured again, a training of anything else is refused.
 """
@@ -20,7 +22,10 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import NamedTuple
 
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import set_random_seed
 
 from mmbanet.engine.fingerprints import (
     differences,
@@ -59,6 +64,7 @@ class Trained(NamedTuple):
         data_root: Folder of the data set.
         options: ``--cfg-options`` of all tools.
         gpus: Processes for training.
+        donor: The config of whose initial weights it takes what it has, too; None: of its own.
     """
 
     config: str
@@ -67,6 +73,7 @@ class Trained(NamedTuple):
     data_root: Path
     options: tuple[str, ...] = ()
     gpus: int = 1
+    donor: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -113,7 +120,10 @@ class Trained(NamedTuple):
         options = [f'randomness.seed={self.seed}']
         # Evaluation is a step of its own.
         options += [f'val_{part}=None' for part in ('cfg', 'dataloader', 'evaluator')]
-        self._run('train.py', ['--resume'], options, 'train.log', self.gpus)
+        resume = ['--resume'] if (self.folder / 'last_checkpoint').exists() else []
+        if self.donor and not resume:
+            options.append(f'load_from={self._initial_weights()}')
+        self._run('train.py', resume, options, 'train.log', self.gpus)
         seconds = round(time.monotonic() - start)
         _write(record, dict(fingerprint=fingerprint, config=self.config, seconds=seconds))
         started.unlink()
@@ -154,7 +164,24 @@ class Trained(NamedTuple):
         with _configs:
             cfg = self.resolved()
             cfg.merge_from_dict({'randomness.seed': self.seed})
-            return training_fingerprint(cfg) | {'processes': str(self.gpus)}
+            fingerprint = training_fingerprint(cfg)
+        return fingerprint | {'processes': str(self.gpus), 'initial weights': str(self.donor)}
+
+    def _initial_weights(self) -> Path:
+        """Checkpoint of the donor, with the same seed, as it begins."""
+        path = self.work_dir / 'initial_weights' / f'{Path(self.donor).name}_seed_{self.seed}.pth'
+        with _configs:
+            if not path.exists():
+                cfg = self.resolved(self.donor)
+                set_random_seed(self.seed)
+                with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                    model = MODELS.build(cfg.model)
+                model.init_weights()
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_suffix('.partial')
+                torch.save(dict(state_dict=model.state_dict()), partial)
+                partial.rename(path)
+        return path
 
     def _settings(self, options: list[str]) -> list[str]:
         """Arguments of all tools."""

@@ -221,14 +221,19 @@ def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[
     ]
     done = iter(submit(pool, tests))
     backbones = BACKBONES[args.data]
-    return [
-        report.Measured(
-            row,
-            cells=tuple(backbones.get(cell, cell) for cell in row.cells),
-            metrics=[future.result() for future in islice(done, args.seeds)],
+    measured = []
+    for row, (name, config) in zip(rows, names):
+        metrics = [future.result() for future in islice(done, args.seeds)]
+        counts = [trained(config, seed, args).image_counts(name) for seed in range(args.seeds)]
+        measured.append(
+            report.Measured(
+                row,
+                cells=tuple(backbones.get(cell, cell) for cell in row.cells),
+                metrics=metrics,
+                counts=[] if any(of is None for of in counts) else counts,
+            )
         )
-        for row in rows
-    ]
+    return measured
 
 
 def submit(pool: Executor, functions: list[Callable]) -> list[Future]:

@@ -24,11 +24,22 @@ def main() -> None:
     parser.add_argument(
         '--out', type=output_file, metavar='JSON', help='also write the metrics there'
     )
+    parser.add_argument(
+        '--image-counts',
+        type=output_file,
+        metavar='NPZ',
+        help='also write what PQ counts in each image, for error bars (mmbanet.PanopticMetric)',
+    )
     args = parser.parse_args()
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
     if args.amp:
         cfg.test_cfg.fp16 = True
+    if args.image_counts:
+        evaluators = cfg.test_evaluator
+        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            if evaluator['type'] == 'mmbanet.PanopticMetric':
+                evaluator['image_counts'] = str(args.image_counts)
     metrics = evaluate(cfg, args.checkpoint)
     if args.out and is_main_process():
         args.out.write_text(json.dumps(metrics, indent=1) + '\n')

@@ -62,6 +62,9 @@ class PanopticMetric(BaseMetric):
         boundary: Whether to compute Boundary PQ.
         boundary_dilation_ratio: Width of the boundary as a share of the image's diagonal.
         stuff_iou: Whether to compute ``mIoU_St``; the model must predict ``pred_sem_seg``.
+        image_counts: Where to write what is counted in each image, an ``.npz`` file: ``img_id``
+            (N,), ``counts`` (N, C, 4) of :func:`~mmbanet.evaluation.panoptic_quality.count_matches`
+            and ``is_thing`` (C,). Summed over any choice of images they give its PQ.
         backend_args: MMEngine's, to read annotations and PNGs from elsewhere than
             this machine.
         collect_device: MMEngine's.
@@ -84,6 +87,7 @@ class PanopticMetric(BaseMetric):
         boundary: bool = False,
         boundary_dilation_ratio: float = 0.02,
         stuff_iou: bool = False,
+        image_counts: str | None = None,
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
@@ -98,6 +102,7 @@ class PanopticMetric(BaseMetric):
         self.boundary = boundary
         self.boundary_dilation_ratio = boundary_dilation_ratio
         self.stuff_iou = stuff_iou
+        self.image_counts = image_counts
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
@@ -137,7 +142,8 @@ class PanopticMetric(BaseMetric):
             except (KeyError, ValueError) as error:
                 raise type(error)(f'image {img_id}: {error.args[0]}') from error
             counts = self._count(img_id, true_map, truth, prediction)
-            self.results.append({name: _compress(array) for name, array in counts.items()})
+            counts = {name: _compress(array) for name, array in counts.items()}
+            self.results.append(dict(counts, img_id=img_id))
 
     def _read(self, sample: dict, true_map: np.ndarray) -> _Prediction:
         size, num_classes = true_map.shape, self.num_classes
@@ -194,6 +200,10 @@ class PanopticMetric(BaseMetric):
             scores['mIoU_St'] = 100 * mean_iou(
                 _total(results, 'IoU', (self.num_classes, 2)), ~is_thing
             )
+        if self.image_counts is not None:
+            counts = [_total([result], 'PQ', (self.num_classes, 4)) for result in results]
+            img_ids = [result['img_id'] for result in results]
+            np.savez_compressed(self.image_counts, img_id=img_ids, counts=counts, is_thing=is_thing)
         return scores
 
 

@@ -66,6 +66,22 @@ def test_every_image_alone_equals_panopticapi(tmp_path):
     assert undefined > 10
 
 
+def test_counts_of_images_sum_up_to_the_quality_of_any_of_them(tmp_path):
+    truths, encoded = random_set(2, 12)
+    paths = write_truth(tmp_path, truths)
+    evaluate(paths, samples_of(encoded), image_counts=str(tmp_path / 'counts.npz'))
+    with np.load(tmp_path / 'counts.npz') as found:
+        img_ids, counts, is_thing = found['img_id'], found['counts'], found['is_thing']
+    assert img_ids.tolist() == list(encoded)
+    assert is_thing.tolist() == [bool(category['isthing']) for category in CATEGORIES]
+    some = img_ids[3:9].tolist()
+    expected = evaluate(paths, samples_of({img_id: encoded[img_id] for img_id in some}))
+    iou, matched, false, missed = counts[3:9].sum(axis=0).T
+    segments = matched + (false + missed) / 2
+    quality = 100 * (iou[segments > 0] / segments[segments > 0]).mean()
+    assert abs(quality - expected['PQ']) < 1e-9
+
+
 def test_equals_mmdets_metric_and_changes_no_prediction(tmp_path):
     truths, encoded = random_set(2, 40)
     paths = write_truth(tmp_path, truths)

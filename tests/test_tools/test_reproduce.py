@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -98,6 +99,31 @@ def in_process(tool, monkeypatch):
     return apart
 
 
+def test_images_are_drawn_anew_as_seeds_are(tool):
+    """Against PQ of each drawn set of images, counted one by one."""
+    generator = np.random.default_rng(0)
+    seeds, images, classes = 3, 20, 4
+    new, old = generator.integers(0, 5, (2, seeds, images, classes, 4)).astype(float)
+    new[..., 0], old[..., 0] = 0.8 * new[..., 1], 0.6 * old[..., 1]
+    new[:, :, 3] = old[:, :, 3] = 0  # a class that is nowhere
+
+    def quality(chosen):
+        sums = chosen.sum(axis=0)
+        per_class = [i / (m + (f + n) / 2) for i, m, f, n in sums if m + f + n]
+        return 100 * sum(per_class) / len(per_class)
+
+    drawn = []
+    for _ in range(1500):
+        where = generator.integers(images, size=images)
+        which = generator.integers(seeds, size=seeds)
+        drawn.append(np.mean([quality(new[s][where]) - quality(old[s][where]) for s in which]))
+    found = tool.report.bootstrap(new, old)
+    np.testing.assert_allclose(found, np.percentile(drawn, [2.5, 97.5]), atol=1.0)
+    assert found[0] < np.mean(drawn) < found[1]
+    # What is the same in both is no difference, whoever is drawn.
+    assert tool.report.bootstrap(new, new) == (0, 0)
+
+
 @pytest.mark.slow
 def test_trains_evaluates_and_prints_a_table(run, in_process, capsys, monkeypatch):
     in_process.append('ablation/banet_r18_fpn_sim_roi_upsample_scenes')
@@ -111,6 +137,9 @@ def test_trains_evaluates_and_prints_a_table(run, in_process, capsys, monkeypatc
         assert row['training_seconds'][0] > 0
         (metrics,) = row['measured']
         pq = f'{metrics["coco_panoptic/PQ"]:.1f}'
+        folder = work_dir / Path(row['config']).name / 'seed_0' / 'metrics'
+        with np.load(folder / f'{Path(row["config"]).name}.npz') as counted:
+            assert counted['counts'].shape == (SCENES[1], len(counted['is_thing']), 4)
         assert f'| {row["cells"][0]} | scenes val | {pq} |' in (work_dir / 'table_6.md').read_text()
     assert 'RoIInlay     COCO val (paper)  39.5  78.0  48.7' in printed
     # What both have began with the same weights.
@@ -378,13 +407,26 @@ def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, caps
 
 
 def test_gains_are_told_from_noise(tool):
-    difference = tool.report.difference
+    def difference(new, old):
+        rows = [
+            tool.report.Measured(None, (), [{'coco_panoptic/PQ': value} for value in values])
+            for values in (new, old)
+        ]
+        return tool.report.difference(*rows)
+
     assert difference([50.0], [48.0]) == '+2.0 (one seed: noise unknown)'
     # Differences 2, 3, 4: standard error 1 / sqrt(3), t of two degrees of freedom 4.30.
-    assert difference([52.0, 53, 54], [50.0, 50, 50]) == '+3.0 ±2.5 (beyond the noise)'
-    assert difference([52.0, 53, 51], [50.0, 52, 52]) == '+0.7 ±3.8 (within the noise)'
+    seeds = '(95%: {} by seeds: {} the noise)'
+    assert difference([52.0, 53, 54], [50.0, 50, 50]) == '+3.0 ' + seeds.format(
+        '+0.5 to +5.5', 'beyond'
+    )
+    assert difference([52.0, 53, 51], [50.0, 52, 52]) == '+0.7 ' + seeds.format(
+        '-3.1 to +4.5', 'within'
+    )
     # Seeds are compared in pairs: what all rows share is no noise.
-    assert difference([10.0, 20, 30], [9.0, 19, 29]) == '+1.0 ±0.0 (beyond the noise)'
+    assert difference([10.0, 20, 30], [9.0, 19, 29]) == '+1.0 ' + seeds.format(
+        '+1.0 to +1.0', 'beyond'
+    )
     assert tool.report.spread([1.0, 2.0, 3.0]) == '2.0 ±1.0'
     assert tool.report.spread([math.nan, 1.0]) == '-'
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t
 
@@ -17,14 +19,19 @@ METRIC_PREFIX = 'coco_panoptic/'
 
 
 class Measured(NamedTuple):
-    """A row and what was measured of it: one dict of metrics for each seed, in the same order.
+    """A row and what was measured of it.
 
-    ``cells`` stand in front of the figures: the row's, of the model that was measured.
+    Attributes:
+        row: The row.
+        cells: What stands in front of the figures: the row's, of the model that was measured.
+        metrics: By seed.
+        counts: (N, C, 4) by seed, what PQ counted in each of the N images; empty if unknown.
     """
 
     row: Row
     cells: tuple[str, ...]
     metrics: list[dict[str, float]]
+    counts: Sequence[np.ndarray] = ()
 
     def values(self, name: str) -> list[float]:
         """A metric, by seed."""
@@ -38,16 +45,56 @@ def spread(values: list[float]) -> str:
     return f'{mean(values):.1f}' + (f' ±{stdev(values):.1f}' if len(values) > 1 else '')
 
 
-def difference(new: list[float], old: list[float]) -> str:
-    """Mean of the differences seed by seed, and whether they are more than noise."""
-    differences = [a - b for a, b in zip(new, old)]
+def difference(new: Measured, old: Measured) -> str:
+    """Mean of the differences in PQ seed by seed, and whether they are more than noise.
+
+    Seeds alone give Student's interval; that of the bootstrap is over seeds and images at once. A
+    difference is beyond the noise if it is beyond both.
+    """
+    differences = [a - b for a, b in zip(new.values('PQ'), old.values('PQ'))]
     text = f'{mean(differences):+.1f}'
+    intervals = {}
+    if len(differences) > 1:
+        error = t.ppf(0.975, len(differences) - 1) * stdev(differences)
+        error /= math.sqrt(len(differences))
+        intervals['seeds'] = mean(differences) - error, mean(differences) + error
+    if new.counts and old.counts:
+        intervals['seeds and images'] = bootstrap(new.counts, old.counts)
     if len(differences) < 2:
         return f'{text} (one seed: noise unknown)'
-    # Student's t: a difference beyond it is one in twenty by chance alone.
-    error = t.ppf(0.975, len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
-    verdict = 'within the noise' if abs(mean(differences)) <= error else 'beyond the noise'
-    return f'{text} ±{error:.1f} ({verdict})'
+    said = ', '.join(f'{low:+.1f} to {high:+.1f} by {of}' for of, (low, high) in intervals.items())
+    beyond = all(low > 0 or high < 0 for low, high in intervals.values())
+    return f'{text} (95%: {said}: {"beyond" if beyond else "within"} the noise)'
+
+
+def bootstrap(
+    new: Sequence[np.ndarray], old: Sequence[np.ndarray], rounds: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95% interval of the difference in PQ, drawing seeds and images anew, the same for both rows.
+
+    Args:
+        new: (N, C, 4) by seed, see :attr:`Measured.counts`.
+        old: Of the row that it is compared with, with the same seeds and images.
+        rounds: How often it is drawn.
+        seed: Of the draws.
+    """
+    generator = np.random.default_rng(seed)
+    images = len(new[0])
+    times = generator.multinomial(images, np.full(images, 1 / images), size=rounds)
+    differences = np.stack(
+        [_quality(times, counts) - _quality(times, other) for counts, other in zip(new, old)]
+    )
+    drawn = generator.integers(len(new), size=(len(new), rounds))
+    return tuple(np.percentile(differences[drawn, np.arange(rounds)].mean(axis=0), [2.5, 97.5]))
+
+
+def _quality(times: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(rounds,): PQ in percent where each of N images counts (rounds, N) times."""
+    sums = (times @ counts.reshape(len(counts), -1)).reshape(len(times), *counts.shape[1:])
+    iou, matched, false, missed = np.moveaxis(sums, -1, 0)
+    segments = matched + 0.5 * (false + missed)
+    # Classes that are neither annotated nor predicted do not count.
+    return 100 * np.nanmean(iou / np.where(segments > 0, segments, np.nan), axis=1)
 
 
 def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
@@ -72,8 +119,7 @@ def gains(table: Table, measured: list[Measured]) -> list[str]:
     else:
         pairs = [(first, item) for item in others]
     return [
-        f'{_name(table, old.cells)} -> {_name(table, new.cells)}: '
-        f'PQ {difference(new.values("PQ"), old.values("PQ"))}'
+        f'{_name(table, old.cells)} -> {_name(table, new.cells)}: PQ {difference(new, old)}'
         for old, new in pairs
     ]
 

@@ -3,6 +3,7 @@
 WORK_DIR/CONFIG/seed_0/         what tools/train.py writes, and its output in train.log
 WORK_DIR/CONFIG/seed_0/training.json     what was trained, once it is
 WORK_DIR/CONFIG/seed_0/metrics/CONFIG.json   what tools/test.py measured of the checkpoint
+WORK_DIR/CONFIG/seed_0/metrics/CONFIG.npz    and what PQ counted in each image
 WORK_DIR/initial_weights/CONFIG_seed_0.pth   what models of the same backbone begin with
 
 With a seed, trainings see the same batches, and what they share begins with the same weights.
@@ -22,6 +23,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -144,9 +146,10 @@ class Trained(NamedTuple):
                 return found['metrics']
         result.parent.mkdir(exist_ok=True)
         partial = result.with_suffix('.partial')
+        counts = ['--image-counts', str(result.with_suffix('.npz'))]
         self._run(
             'test.py',
-            [self.checkpoint, '--out', str(partial)],
+            [self.checkpoint, '--out', str(partial), *counts],
             [],
             f'metrics/{Path(config).name}.log',
             config=config,
@@ -154,6 +157,11 @@ class Trained(NamedTuple):
         metrics = json.loads(partial.read_text())
         _write(result, dict(fingerprint=fingerprint, metrics=metrics))
         return metrics
+
+    def image_counts(self, config: str) -> np.ndarray | None:
+        """(N, C, 4) of the images; None where the metric was another than ours."""
+        path = self.folder / 'metrics' / f'{Path(config).name}.npz'
+        return np.load(path)['counts'] if path.exists() else None
 
     def resolved(self, config: str | None = None) -> Config:
         """The training's config, or another, as the tools read it."""

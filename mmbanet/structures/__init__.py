@@ -1,6 +1,7 @@
 """Plain data that models, metrics and pictures share; needs torch and NumPy alone."""
 
 from .claim_regions import ClaimRegions
+from .instance_order import instance_order, instance_owner
 from .occlusion_graph import OcclusionGraph
 from .panoptic_map import INSTANCE_OFFSET, PanopticMap, decode_ids, encode_ids
 
@@ -11,4 +12,6 @@ __all__ = [
     'PanopticMap',
     'decode_ids',
     'encode_ids',
+    'instance_order',
+    'instance_owner',
 ]

@@ -1,12 +1,20 @@
 """Data sets and transforms; importing this registers all of them."""
 
+from .coco_order import CocoOrder
+from .cocoa import CocoaAnnotations
+from .kins import KinsAnnotations
 from .load_panoptic_annotations import LoadPanopticAnnotations
+from .ordered_things import OrderedThings
 from .panoptic_annotations import PanopticAnnotations
 from .panoptic_copy_paste import PanopticCopyPaste
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
 
 __all__ = [
+    'CocoOrder',
+    'CocoaAnnotations',
+    'KinsAnnotations',
     'LoadPanopticAnnotations',
+    'OrderedThings',
     'PanopticAnnotations',
     'PanopticCopyPaste',
     'PanopticDataset',

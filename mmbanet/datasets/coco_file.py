@@ -23,6 +23,7 @@ class CocoFile:
         kind: str,
         backend_args: dict | None = None,
         may_be_unannotated: bool = False,
+        has_categories: bool = True,
     ) -> list:
         """Reads images and categories; returns the annotations, unchecked.
 
@@ -31,19 +32,21 @@ class CocoFile:
             kind: Of the annotations, for messages.
             backend_args: Of MMEngine's file backends.
             may_be_unannotated: Whether the file may have no ``annotations`` at all.
+            has_categories: Whether the format knows ``categories``.
         """
         self.ann_file = ann_file
         self.notices = Notices()
         content = read_json(ann_file, backend_args=backend_args)
         if may_be_unannotated:
             content.setdefault('annotations', [])
-        for key in ('categories', 'images', 'annotations'):
+        keys = ('categories', 'images', 'annotations')
+        for key in keys if has_categories else keys[1:]:
             if not isinstance(content.get(key), list):
                 raise ValueError(
                     f'{ann_file}: no COCO {kind} annotations: "{key}" must be a list, got '
                     f'{show(content, key)}'
                 )
-        self.categories = self._read_categories(content['categories'])
+        self.categories = self._read_categories(content['categories']) if has_categories else []
         self.images = self._read_images(content['images'])
         return content['annotations']
 

@@ -1,10 +1,17 @@
-"""Order rules on scenes composed of photographs, where who is in front is known.
+"""Order rules on images where who is in front is known.
 
     python tools/benchmarks/order.py --photographs ROOT
 
 composes scenes of a COCO panoptic data set (see ``tools/make_scenes.py --photographs``), looks at
-their things with true masks and through a simulated mask head, asks every rule about every occluded
-pair and writes a table, plots and ``order.json``. A pair of which a rule cannot tell counts half.
+their things with true masks, through a simulated mask head and, with ``--model CONFIG CHECKPOINT``,
+as a model detects them, asks every rule about every occluded pair and writes tables, plots and
+``order.json``. A pair of which a rule cannot tell counts half. In place of ``--photographs``:
+
+* ``--generated ROOT``: scenes on disk, of tools/make_scenes.py;
+* ``--coco ROOT``: COCO itself, whose instance masks and panoptic map together say who is in front;
+* ``--cocoa JSON --images FOLDER``: COCO amodal; ``--kins JSON --images FOLDER``: KINS.
+
+What the rules are worth in PQ, occlusion_rules.py measures.
 """
 
 from mmbanet.cli import run_tool
@@ -14,6 +21,7 @@ if __name__ == '__main__':
 
 import argparse
 import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,10 +29,12 @@ import numpy as np
 import torch
 from harness import make_report, parse_arguments, write_report
 from mmengine.utils import ProgressBar
-from order_inputs import MASKS, ask, load_scene
+from order_data import add_arguments, open_data
+from order_inputs import MIN_IOU, NMS, Scene, ask, detect, look
 from order_pictures import COLORS, draw_examples
 from order_statistics import mcnemar, share
 
+from mmbanet.apis import init_model
 from mmbanet.models.fusion import (
     ColorHistogram,
     ContourContrast,
@@ -33,22 +43,36 @@ from mmbanet.models.fusion import (
     SmallerInFront,
 )
 from mmbanet.scenes.data_set import SPLITS
-from mmbanet.scenes.photographs.compose import Composer
 from mmbanet.scenes.photographs.mask_head import SimulatedMaskHead
-from mmbanet.scenes.photographs.source import PhotographSource
-from mmbanet.structures import ClaimRegions
 
 mpl.use('Agg')
+
+
+class Contour(ContourContrast):
+    """Rows that differ in what they decide share the strengths of contours."""
+
+    last = None, None, None
+
+    def strengths(self, image, regions, contours):
+        """See :meth:`ContourContrast.strengths`; remembers those of the last contours."""
+        of, asked, _ = Contour.last
+        if of is not regions or not torch.equal(asked, contours):
+            Contour.last = regions, contours, super().strengths(image, regions, contours)
+        return Contour.last[2]
+
+
+CONTOUR, HISTOGRAM = Contour(), ColorHistogram()
 # By the name of the row: rules, of which the next is asked where those before cannot tell.
 RULES = {
     'smaller in front': [SmallerInFront()],
     'mean RGB cosine (paper)': [MeanColor()],
     'Lab Gaussian': [LabGaussian()],
-    'RGB histogram': [ColorHistogram()],
-    'contour, all it finds': [ContourContrast(least_strength=0, least_difference=0)],
-    'contour': [ContourContrast()],
-    'contour, then RGB histogram': [ContourContrast(), ColorHistogram()],
+    'RGB histogram': [HISTOGRAM],
+    'contour, all it finds': [Contour(least_strength=0, least_difference=0)],
+    'contour': [CONTOUR],
+    'contour, then RGB histogram': [CONTOUR, HISTOGRAM],
 }
+SCORE = 'score order'  # of detections, which have one
 # Of these two it shows the pairs that only one orders rightly.
 SHOWN = ('mean RGB cosine (paper)', 'contour, all it finds')
 HEAD = SimulatedMaskHead()
@@ -68,36 +92,60 @@ QUARTILES = {
 
 
 def main() -> None:
-    """Composes, compares, prints the tables and writes the results."""
+    """Looks, compares, prints the tables and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--photographs', type=Path, required=True, help='COCO panoptic data set')
-    parser.add_argument('--split', choices=SPLITS, default='val')
-    parser.add_argument('--scenes', type=int, default=700, help='how many to compose')
-    parser.add_argument('--seed', type=int, default=0)
+    add_arguments(parser)
+    parser.add_argument('--model', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='a detector')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.6, help='detections score more than this'
+    )
     args = parse_arguments(parser, devices=('cpu',))
-    if args.scenes < 1:
-        parser.error(f'--scenes must be 1 or more, got {args.scenes}')
+    data = open_data(parser, args)
 
-    # All cut-outs overlap something: scenes are here for their pairs.
-    composer = Composer(PhotographSource(args.photographs, args.split), overlap=1.0)
-    found = collect(composer, args.split, args.scenes, args.seed)
-    results = {masks: summarize(*found[masks]) for masks in MASKS}
+    # By kind of masks, what makes a scene of an image, its things and its number.
+    seeds = args.seed, SPLITS.index(args.split)
+    views = dict(
+        true=lambda image, things, i: look(image, things, None, (*seeds, i)),
+        head=lambda image, things, i: look(image, things, HEAD, (*seeds, i)),
+    )
+    if args.model:
+        model = init_model(*args.model)
+        views['detections'] = lambda image, things, i: detect(
+            image, things, model, args.score_thr, i
+        )
+    found = collect(data, views)
+    results = {masks: summarize(*parts) for masks, parts in found.items()}
+    if args.model:
+        results['detections']['recall'] = recall(found['true'][0], found['detections'][0])
     for masks, result in results.items():
-        print(f'\n{masks} masks, {result["pairs"]} pairs of {args.scenes} scenes\n')
-        print(as_table(result))
+        print(f'\n{masks} masks, {result["pairs"]} pairs of {len(data)} scenes')
+        if 'recall' in result:
+            print(f'{result["recall"]["percent"]}% of the pairs of true masks')
+        print(f'\n{as_table(result)}\n\n{as_quartiles(result)}')
     report = make_report(
         args.device,
+        data=next(
+            n for n in ('photographs', 'generated', 'coco', 'cocoa', 'kins') if vars(args)[n]
+        ),
         split=args.split,
-        scenes=args.scenes,
+        scenes=len(data),
         seed=args.seed,
         mask_head=HEAD._asdict(),
+        model=args.model
+        and dict(
+            config=Path(args.model[0]).name,
+            checkpoint=Path(args.model[1]).name,
+            score_thr=args.score_thr,
+            nms=NMS,
+            min_iou=MIN_IOU,
+        ),
         masks=results,
     )
     path = write_report(report, args.out, 'order')
     plot(report, path.with_suffix('.png'))
     facts, evidence = found['head']
     draw_examples(
-        lambda number: load_scene(composer, HEAD, args.seed, args.split, number),
+        lambda number: views['head'](*data[number], number),
         facts['scene'],
         evidence,
         SHOWN,
@@ -108,25 +156,31 @@ def main() -> None:
 
 
 @torch.no_grad()
-def collect(composer: Composer, split: str, scenes: int, seed: int) -> dict[str, tuple]:
+def collect(data: Sequence, views: dict[str, Callable[..., Scene]]) -> dict[str, tuple]:
     """By kind of masks the facts of all pairs and the evidence of all rules for the truth.
 
     Returns:
         (facts, evidence): by name (N,) arrays each.
     """
-    found = {masks: ([], {name: [] for name in RULES}) for masks in MASKS}
-    progress = ProgressBar(scenes)
-    for index in range(scenes):
+    found = {masks: ([], {}) for masks in views}
+    progress = ProgressBar(len(data))
+    for index in range(len(data)):
+        image, things = data[index]
         for masks, (facts, evidence) in found.items():
-            scene = load_scene(composer, HEAD if masks == 'head' else None, seed, split, index)
+            scene = views[masks](image, things, index)
             if len(scene.pairs):
                 facts += scene.facts
-                regions = ClaimRegions.from_masks(scene.masks)
-                for name, rules in RULES.items():
-                    evidence[name].append(ask(rules, scene, regions))
+                told = {}
+                if scene.scores is not None:
+                    told[SCORE] = (scene.scores[scene.pairs] @ torch.tensor([1.0, -1.0])).numpy()
+                for name, values in (told | ask(RULES, scene)).items():
+                    evidence.setdefault(name, []).append(values)
         progress.update()
-    if not all(facts for facts, _ in found.values()):
-        raise RuntimeError(f'no occluded pair in {scenes} scenes: compose more of them')
+    for masks, (facts, _) in found.items():
+        if not facts:
+            raise RuntimeError(
+                f'no occluded pair of {masks} masks in {len(data)} images: look at more of them'
+            )
     return {
         masks: (
             {key: np.array([fact[key] for fact in facts]) for key in facts[0]},
@@ -134,6 +188,13 @@ def collect(composer: Composer, split: str, scenes: int, seed: int) -> dict[str,
         )
         for masks, (facts, evidence) in found.items()
     }
+
+
+def recall(true: dict[str, np.ndarray], detected: dict[str, np.ndarray]) -> dict:
+    """The share of the pairs of true masks that are also pairs of detections."""
+    pairs = {(i, *pair) for i, pair in zip(detected['scene'].tolist(), detected['pair'].tolist())}
+    hit = [(i, *pair) in pairs for i, pair in zip(true['scene'].tolist(), true['pair'].tolist())]
+    return share(np.array(hit, dtype=float), true['scene'])
 
 
 def summarize(facts: dict[str, np.ndarray], evidence: dict[str, np.ndarray]) -> dict:
@@ -185,37 +246,50 @@ def as_table(result: dict) -> str:
     return '\n'.join(lines)
 
 
+def as_quartiles(result: dict) -> str:
+    """A Markdown table, a line for each rule: each quarter of the pairs by a fact; in percent."""
+    some = next(iter(result['rules'].values()))
+    columns = [f'{fact} {part["median"]:.3g}' for fact in QUARTILES for part in some[fact]]
+    lines = ['| ' + ' | '.join(['rule', *columns]) + ' |', '|---' * (1 + len(columns)) + '|']
+    for name, row in result['rules'].items():
+        cells = [f'{part["percent"]:.1f}' for fact in QUARTILES for part in row[fact]]
+        lines.append('| ' + ' | '.join([name, *cells]) + ' |')
+    return '\n'.join(lines)
+
+
 def plot(report: dict, path: Path) -> None:
     """Groups as bars with their intervals, and quartiles as lines, a row for each kind of masks."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(
-        len(MASKS),
+        len(report['masks']),
         1 + len(QUARTILES),
-        figsize=(19, 4.6 * len(MASKS)),
+        figsize=(19, 4.6 * len(report['masks'])),
         gridspec_kw=dict(width_ratios=[2.6, 1, 1, 1]),
         squeeze=False,
     )
+    names = dict.fromkeys(name for part in report['masks'].values() for name in part['rules'])
     for (masks, result), line in zip(report['masks'].items(), axes):
         width = 0.8 / len(result['rules'])
         for number, (name, row) in enumerate(result['rules'].items()):
+            color = f'C{list(names).index(name)}'
             groups = [(i, row[group]) for i, group in enumerate(GROUPS) if row[group]['pairs']]
             height = np.array([cell['percent'] for _, cell in groups])
             ends = np.array([[cell['low'], cell['high']] for _, cell in groups]).T
             place = [i + (number + 0.5) * width - 0.4 for i, _ in groups]
-            line[0].bar(place, height, width, yerr=abs(ends - height), label=name)
+            line[0].bar(place, height, width, yerr=abs(ends - height), label=name, color=color)
             for fact, axis in zip(QUARTILES, line[1:]):
                 points = [(part['median'], part['percent']) for part in row[fact]]
-                axis.plot(*zip(*points), 'o-')
+                axis.plot(*zip(*points), 'o-', color=color)
         line[0].set_xticks(range(len(GROUPS)), GROUPS)
         line[0].set_ylabel(f'ordered rightly, %; {masks} masks, {result["pairs"]} pairs')
         for axis, label in zip(line[1:], QUARTILES.values()):
             axis.set_xlabel(label)
         for axis in line:
-            axis.set_ylim(40, 101)
+            axis.set_ylim(0 if masks == 'detections' else 40, 101)
             axis.axhline(50, color='black', linewidth=0.8)
             axis.grid(alpha=0.3, axis='y')
-    axes[0, 0].legend(fontsize='small', ncols=2, loc='lower right')
+    axes[-1, 0].legend(fontsize='small', ncols=2, loc='lower right')
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -1,126 +1,202 @@
-"""What the order rules are compared on: pairs of composed scenes of which the order is known.
+"""What the order rules are compared on: pairs of masks of which the order is known.
 
-Shapes: K things of a scene, M pairs, H x W pixels.
+Shapes: K masks, N detections, M pairs, H x W pixels.
 """
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from order_data import compose
+from torch import Tensor, nn
 
-from mmbanet.models.fusion import OrderRule
+from mmbanet.apis import predict
+from mmbanet.datasets import OrderedThings
+from mmbanet.models.fusion import OrderRule, select_detections
 from mmbanet.models.fusion.order.lab_gaussian import rgb_to_lab
 from mmbanet.scenes.data_set import SPLITS
-from mmbanet.scenes.photographs.compose import Composer, PhotographScene
+from mmbanet.scenes.photographs.compose import Composer
 from mmbanet.scenes.photographs.mask_head import SimulatedMaskHead
-from mmbanet.scenes.photographs.writer import front_most, known_pairs
 from mmbanet.structures import ClaimRegions
 
 OCCLUSION_THR = 0.2  # as in fusion: share of either that is an occluded pair
 MIN_PIXELS = 30  # of either mask
-MIN_SEEN = 0.5  # of what both truly cover, the share in which one of the two is seen
+MIN_SEEN = 0.5  # of what both truly cover, the share in which the front is seen
 INSIDE = 0.9  # of the smaller mask within the other
-MASKS = ('true', 'head')
+MIN_IOU = 0.5  # of a detection and the thing that it shows, with all or what is seen of it
+NMS = dict(type='nms', iou_threshold=0.5)  # of detections of any class, as before fusion
 
 
 class Scene(NamedTuple):
-    """A scene as the rules see it.
+    """An image as the rules see it.
 
     Attributes:
-        image: (3, H, W) uint8 RGB, as the JPEG leaves it.
-        masks: (K, H, W) bool, of true or of simulated masks.
+        image: (3, H, W) uint8 RGB.
+        masks: (K, H, W) bool: true ones, through a simulated mask head, or detections.
         pairs: (M, 2) int64, (front, behind).
         facts: Of each pair: see :func:`describe`.
+        scores: (K,) of detections.
     """
 
     image: Tensor
     masks: Tensor
     pairs: Tensor
     facts: list[dict]
+    scores: Tensor | None = None
 
 
 def load_scene(
     composer: Composer, head: SimulatedMaskHead | None, seed: int, split: str, index: int
 ) -> Scene:
-    """Composes the scene of this number, the same as :func:`compose_scenes` does of this seed.
+    """A composed scene, see :func:`look`."""
+    image, things = compose(composer, seed, split, index)
+    return look(image, things, head, (seed, SPLITS.index(split), index))
+
+
+def look(
+    image: Tensor, things: OrderedThings, head: SimulatedMaskHead | None, number: tuple[int, ...]
+) -> Scene:
+    """The things of an image through a mask head.
 
     Args:
-        composer: Of scenes.
-        head: That the masks are looked at through; None for true masks.
-        seed: Of the scenes and of the head.
-        split: ``train`` or ``val``.
-        index: From 0.
+        image: (3, H, W) uint8 RGB.
+        things: Of the image.
+        head: None for true masks.
+        number: Seeds the head; its last is that of the image.
     """
-    number = [seed, SPLITS.index(split), index]
-    scene = composer.compose(np.random.default_rng(number))
-    options = [cv2.IMWRITE_JPEG_QUALITY, scene.quality]
-    _, jpeg = cv2.imencode('.jpg', np.ascontiguousarray(scene.image[..., ::-1]), options)
-    image = torch.from_numpy(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1].copy())
-    image = image.permute(2, 0, 1)
-    true = np.stack([thing.mask for thing in scene.segments[: scene.num_things]])
-    masks = true
+    masks = things.masks
     if head is not None:
-        rngs = [np.random.default_rng([*number, 1, k]) for k in range(len(true))]
-        masks = np.stack([head.predict(mask, rng) for mask, rng in zip(true, rngs)])
-    owner = front_most(list(true))
+        rngs = [np.random.default_rng([*number, 1, k]) for k in range(len(masks))]
+        seen = [head.predict(mask, rng) for mask, rng in zip(masks, rngs)]
+        masks = np.array(seen, dtype=bool).reshape(masks.shape)
+    places = {k: k for k in range(len(masks))}
+    return _scene(image, things, masks, places, number[-1])
+
+
+@torch.no_grad()
+def detect(
+    image: Tensor, things: OrderedThings, model: nn.Module, score_thr: float, number: int
+) -> Scene:
+    """The things of an image as a model detects them.
+
+    A detection is that of the thing with which it has the largest IoU, if that is ``MIN_IOU`` or
+    more, one to one, largest first.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        things: Of the image.
+        model: Of :func:`mmbanet.apis.init_model`.
+        score_thr: Detections score more than this.
+        number: Of the image.
+    """
+    bgr = image.permute(1, 2, 0).numpy()[..., ::-1]
+    instances = predict(model, np.ascontiguousarray(bgr)).pred_instances
+    chosen = select_detections(instances, score_thr, NMS)
+    masks = instances.masks[chosen].numpy().astype(bool)
+    scene = _scene(image, things, masks, match(masks, things), number)
+    return scene._replace(scores=instances.scores[chosen])
+
+
+def match(masks: np.ndarray, things: OrderedThings) -> dict[int, int]:
+    """The detection (of masks (N, H, W)) of each thing that has one, see :func:`detect`."""
+    visible = things.owner == np.arange(len(things.masks))[:, None, None]
+    iou = np.maximum(_iou(things.masks, masks), _iou(visible, masks))
+    found, taken = {}, set()
+    for place in np.argsort(-iou, axis=None, kind='stable'):
+        thing, detection = (int(i) for i in np.unravel_index(place, iou.shape))
+        if iou[thing, detection] < MIN_IOU:
+            break
+        if thing not in found and detection not in taken:
+            found[thing] = detection
+            taken.add(detection)
+    return found
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(A, B) of masks (A, H, W) and (B, H, W)."""
+    size = first.shape[1] * first.shape[2]
+    first, second = (m.reshape(len(m), size).astype(np.float32) for m in (first, second))
+    shared = first @ second.T
+    union = first.sum(axis=1)[:, None] + second.sum(axis=1) - shared
+    return shared / np.maximum(union, 1)
+
+
+def _scene(
+    image: Tensor, things: OrderedThings, masks: np.ndarray, places: dict[int, int], number: int
+) -> Scene:
+    """The pairs of things that have a place among the masks."""
     pairs, facts = [], []
-    for front, behind in known_pairs(scene):
-        fact = describe(scene, owner, true, masks, image, front, behind)
+    for pair in things.pairs:
+        if not all(thing in places for thing in pair):
+            continue
+        claimed = [places[thing] for thing in pair]
+        fact = describe(image, things, pair, *masks[claimed])
         if fact is not None:
-            pairs.append((front, behind))
-            facts.append(fact | {'scene': index})
+            pairs.append(claimed)
+            facts.append(fact | {'scene': number, 'pair': pair})
     pairs = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
     return Scene(image, torch.from_numpy(masks), pairs, facts)
 
 
 def describe(
-    scene: PhotographScene,
-    owner: np.ndarray,
-    true: np.ndarray,
-    masks: np.ndarray,
     image: Tensor,
-    front: int,
-    behind: int,
+    things: OrderedThings,
+    pair: tuple[int, int],
+    front: np.ndarray,
+    behind: np.ndarray,
 ) -> dict | None:
     """What the breakdowns need to know of a pair; None if it is none.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        things: Of the image.
+        pair: Two of them, (front, behind).
+        front: (H, W) bool, the mask of the first as the rules see it.
+        behind: (H, W) bool, of the second.
 
     Returns:
         ``same_class`` and ``inside`` (bool), ``size`` (square root of the smaller mask's pixels),
         ``share`` (of the smaller mask that both claim) and ``contrast`` (Delta E of the mean
         colours of what is seen of both).
     """
-    shared = np.count_nonzero(masks[front] & masks[behind])
-    areas = [np.count_nonzero(masks[k]) for k in (front, behind)]
-    both = true[front] & true[behind]
-    seen = np.count_nonzero(both & (owner == front))
+    shared = np.count_nonzero(front & behind)
+    smaller = min(np.count_nonzero(front), np.count_nonzero(behind))
+    both = things.masks[pair[0]] & things.masks[pair[1]]
+    seen = np.count_nonzero(both & (things.owner == pair[0]))
     if (
-        min(areas) < MIN_PIXELS
-        or shared <= OCCLUSION_THR * min(areas)
+        smaller < MIN_PIXELS
+        or shared <= OCCLUSION_THR * smaller
         or seen <= MIN_SEEN * np.count_nonzero(both)
     ):
         return None
     means = []
-    for k in (front, behind):
-        visible = torch.from_numpy(owner == k)
-        pixels = visible if visible.any() else torch.from_numpy(true[k])
+    for k in pair:
+        visible = things.owner == k
+        pixels = torch.from_numpy(visible if visible.any() else things.masks[k])
         means.append(rgb_to_lab(image[:, pixels].double()).mean(dim=1))
-    labels = [scene.segments[k].label for k in (front, behind)]
+    categories = things.categories[list(pair)]
     return dict(
-        same_class=labels[0] == labels[1],
-        inside=shared >= INSIDE * min(areas),
-        size=float(np.sqrt(min(areas))),
-        share=shared / min(areas),
+        same_class=bool(categories[0] == categories[1]),
+        inside=shared >= INSIDE * smaller,
+        size=float(np.sqrt(smaller)),
+        share=shared / smaller,
         contrast=float((means[0] - means[1]).norm()),
     )
 
 
-def ask(rules: list[OrderRule], scene: Scene, regions: ClaimRegions) -> np.ndarray:
-    """(M,) float64: the evidence for the truth of the first rule that tells, 0 where none does."""
-    evidence = torch.zeros(len(scene.pairs), dtype=torch.float64)
-    for rule in rules:
-        open_ = (evidence == 0).nonzero().squeeze(1)
-        if len(open_):
-            evidence[open_] = rule.evidence(scene.image, regions, scene.pairs[open_])
-    return evidence.numpy()
+def ask(rows: dict[str, list[OrderRule]], scene: Scene) -> dict[str, np.ndarray]:
+    """The evidence (M,) float64 for the truth of each row, 0 where it cannot tell.
+
+    A row is a list of rules, of which the next is asked where those before cannot tell. A rule that
+    stands in several rows is asked once.
+    """
+    regions = ClaimRegions.from_masks(scene.masks)
+    rules = dict.fromkeys(rule for row in rows.values() for rule in row)
+    found = {rule: rule.evidence(scene.image, regions, scene.pairs) for rule in rules}
+    evidence = {}
+    for name, row in rows.items():
+        told = torch.zeros(len(scene.pairs), dtype=torch.float64)
+        for rule in row:
+            told = torch.where(told == 0, found[rule], told)
+        evidence[name] = told.numpy()
+    return evidence

@@ -1,4 +1,4 @@
-"""A metric of occlusion handling itself, on data with known depth."""
+"""A metric of occlusion handling itself, on data that say who is in front."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from mmbanet.datasets import CocoOrder
 from mmbanet.registry import METRICS
 from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
 from mmbanet.structures import OcclusionGraph
@@ -42,18 +43,25 @@ class OcclusionMetric(BaseMetric):
       full masks do.
     * ``pairs``, ``pairs_same_class`` and so on: the numbers behind them.
 
+    With ``instances_ann_file``, COCO itself is the truth: the instance masks stand for the full
+    masks, and the panoptic map says who is in front (:class:`~mmbanet.datasets.CocoOrder`). Pairs
+    of which it does not clearly say so are left out, of the ``recall``, too.
+
     Args:
-        ann_file: COCO's panoptic annotations with ``depth_order`` and ``amodal_rle``, as in
-            the generated scenes.
+        ann_file: COCO's panoptic annotations; without ``instances_ann_file`` with ``depth_order``
+            and ``amodal_rle``, as in the generated scenes.
         occlusion_thr: As for fusion.
+        instances_ann_file: COCO's instance annotations of the same images.
+        seg_prefix: Folder of the panoptic PNGs, with ``instances_ann_file``.
         backend_args: MMEngine's, to read annotations from elsewhere than this
             machine.
         collect_device: MMEngine's.
         prefix: MMEngine's.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: It is not as it must be, or says nothing of depth.
+        FileNotFoundError: A file is missing.
+        ValueError: One is not as it must be, or says nothing of depth; only one of
+            ``instances_ann_file`` and ``seg_prefix`` is given.
     """
 
     default_prefix = 'occlusion'
@@ -62,13 +70,26 @@ class OcclusionMetric(BaseMetric):
         self,
         ann_file: str,
         occlusion_thr: float = 0.2,
+        instances_ann_file: str | None = None,
+        seg_prefix: str | None = None,
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.annotations = open_annotations(ann_file, backend_args)
-        check_depth(self.annotations)
+        if (instances_ann_file is None) != (seg_prefix is None):
+            raise ValueError(
+                'instances_ann_file and seg_prefix must be given together, for the order of COCO '
+                f'itself, got {instances_ann_file!r} and {seg_prefix!r}'
+            )
+        self.coco = None
+        if instances_ann_file is None:
+            self.annotations = open_annotations(ann_file, backend_args)
+            check_depth(self.annotations)
+        else:
+            # Of pairs that overlap by less, accuracy_any_overlap tells.
+            self.coco = CocoOrder(ann_file, seg_prefix, instances_ann_file, 0.0, backend_args)
+            self.annotations = self.coco.panoptic
         self.occlusion_thr = occlusion_thr
         self.dataset_meta = None
 
@@ -102,13 +123,24 @@ class OcclusionMetric(BaseMetric):
                     'pred_panoptic_seg has no occlusion graph: the model needs the fusion head '
                     'mmbanet.OcclusionAwareFusionHead (any order)'
                 )
-            truth = TrueDepth.from_annotation(self.annotations, sample['img_id'], self.thing_labels)
+            truth, order = self._truth(sample['img_id'])
             chosen = sample['pred_panoptic_seg']['detections']
             instances = sample['pred_instances']
             masks = decode_masks(instances['masks'], chosen)
             labels = instances['labels'][chosen.to(instances['labels'].device)].cpu().numpy()
             graph = OcclusionGraph(*graph)  # a plain tuple where DumpDetResults has saved it
-            self.results.append(self._judge(graph, masks, labels, truth, sample['img_path']))
+            self.results.append(self._judge(graph, masks, labels, truth, order, sample['img_path']))
+
+    def _truth(self, img_id: int) -> tuple[TrueDepth, np.ndarray]:
+        """The things of an image, and (G, G) int8 who is in front of whom, as far as known."""
+        if self.coco is None:
+            truth = TrueDepth.from_annotation(self.annotations, img_id, self.thing_labels)
+            ahead = np.triu(np.ones((len(truth.labels),) * 2, dtype=np.int8), k=1)
+            return truth, ahead - ahead.T
+        things = self.coco.load(img_id)
+        labels = [self.thing_labels[category] for category in things.categories.tolist()]
+        visible = things.owner == np.arange(len(labels))[:, None, None]
+        return TrueDepth(np.array(labels, dtype=np.int64), things.masks, visible), things.order
 
     def _judge(
         self,
@@ -116,6 +148,7 @@ class OcclusionMetric(BaseMetric):
         masks: np.ndarray,
         labels: np.ndarray,
         truth: TrueDepth,
+        order: np.ndarray,
         img_path: str,
     ) -> dict:
         """One image: its number of truly occluded pairs and (right, kinds) of the pairs judged.
@@ -123,17 +156,20 @@ class OcclusionMetric(BaseMetric):
         The kinds are None for a pair that is not truly occluded.
         """
         matches = truth.match(masks, labels)
-        occluded = truth.occluded_pairs(self.occlusion_thr)
+        occluded = {
+            (i, j) if order[i, j] > 0 else (j, i)
+            for i, j in truth.occluded_pairs(self.occlusion_thr)
+            if order[i, j]
+        }
         colours, judged = None, []
         for (i, j), share in zip(graph.pairs.tolist(), graph.share.tolist()):
             if share <= self.occlusion_thr or i not in matches or j not in matches:
                 continue
-            # Things are numbered from front to back.
-            if matches[i] > matches[j]:
+            if order[matches[i], matches[j]] < 0:
                 i, j = j, i
             front, behind = matches[i], matches[j]
             true_overlap = truth.amodal[front] & truth.amodal[behind]
-            if not true_overlap.any():
+            if not order[front, behind] or not true_overlap.any():
                 continue
             overlap = masks[i] & masks[j]
             kinds = None

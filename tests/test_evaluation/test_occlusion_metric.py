@@ -9,6 +9,8 @@ import pytest
 import torch
 from mmengine.registry import METRICS
 from mmengine.structures import InstanceData, PixelData
+from panopticapi.utils import id2rgb
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmbanet.models.fusion import explain_occlusion
@@ -81,8 +83,10 @@ def prediction(folder, things, preference=None, image_id=1, scores=None):
     )
 
 
-def evaluate(path, *samples):
-    metric = METRICS.build(dict(type='mmbanet.OcclusionMetric', ann_file=path))
+def evaluate(truth, *samples):
+    """Scores on an annotation file, or with the given arguments of the metric."""
+    truth = truth if isinstance(truth, dict) else dict(ann_file=truth)
+    metric = METRICS.build(dict(type='mmbanet.OcclusionMetric', **truth))
     for sample in samples:
         metric.process({}, [sample])
     scores = metric.evaluate(len(samples))
@@ -249,6 +253,53 @@ def test_generated_scenes_against_a_plain_count(tmp_path):
     assert scores['recall'] == 100
     assert scores['accuracy'] == pytest.approx(100 * np.mean(right))
     assert scores['accuracy'] > 75  # full masks, the paper's appearance
+
+
+def write_coco(folder, things, shown):
+    """The same truth as COCO says it: instances that overlap, and a map of their indices, or -1."""
+    path = write_truth(folder, things)
+    content = json.loads((folder / 'panoptic.json').read_text())
+    (folder / 'png').mkdir(exist_ok=True)
+    ids = np.where(shown < 0, 100 + len(things), 100 + shown)
+    Image.fromarray(id2rgb(ids)).save(folder / 'png' / '1.png')
+    instances = []
+    for segment in content['annotations'][0]['segments_info']:
+        mask = segment.pop('amodal_rle')
+        if segment['category_id'] != 30:
+            instances.append(dict(segment, image_id=1, segmentation=mask))
+    del content['annotations'][0]['depth_order']
+    (folder / 'panoptic.json').write_text(json.dumps(content))
+    content.update(annotations=instances, categories=CATEGORIES[:2])
+    (folder / 'instances.json').write_text(json.dumps(content))
+    return dict(
+        ann_file=path,
+        seg_prefix=str(folder / 'png'),
+        instances_ann_file=str(folder / 'instances.json'),
+    )
+
+
+def test_coco_itself_says_who_is_in_front(tmp_path):
+    things = [TIE, TWIN, PERSON]
+    shown = np.full(SIZE, -1)
+    for k, thing in reversed(list(enumerate(things))):
+        shown[rectangle(*thing['box'])] = k
+    for wish in ([(0, 2), (1, 2)], [(0, 2), (2, 1)], [(2, 0), (2, 1)]):
+        by_depth = evaluate(write_truth(tmp_path, things), prediction(tmp_path, things, wish))
+        sample = prediction(tmp_path, things, wish)
+        assert evaluate(write_coco(tmp_path, things, shown), sample) == pytest.approx(
+            by_depth, nan_ok=True
+        )
+    # Of the twin and the person, whose overlap is half of either's, nothing is known.
+    shown[2:10, 16:20] = 2
+    scores = evaluate(write_coco(tmp_path, things, shown), sample)
+    assert (scores['pairs'], scores['pairs_any_overlap'], scores['recall']) == (1, 1, 100)
+    assert scores['accuracy'] == 0
+
+
+@pytest.mark.parametrize('name', ['seg_prefix', 'instances_ann_file'])
+def test_half_of_coco_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match='instances_ann_file and seg_prefix must be given togeth'):
+        evaluate({'ann_file': write_truth(tmp_path, [TIE, PERSON]), name: str(tmp_path)})
 
 
 def test_no_instances(tmp_path):

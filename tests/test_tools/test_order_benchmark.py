@@ -135,8 +135,8 @@ def test_rules_are_asked_in_turn(photographs, benchmark_folder):
 
 
 def test_contours_are_looked_at_once(photographs, benchmark_folder, monkeypatch):
-    import order
     import order_inputs
+    import order_rules
 
     composer = Composer(PhotographSource(photographs, 'val'), overlap=1.0)
     scenes = [order_inputs.load_scene(composer, None, 4, 'val', i) for i in range(3)]
@@ -144,7 +144,8 @@ def test_contours_are_looked_at_once(photographs, benchmark_folder, monkeypatch)
     monkeypatch.setattr(
         ContourContrast, 'strengths', lambda *given: calls.append(1) or strengths(*given)
     )
-    found = [order_inputs.ask(order.RULES, scene) for scene in scenes]
+    rows = order_inputs.build_rows(order_rules.RULES)
+    found = [order_inputs.ask(rows, scene) for scene in scenes]
     assert len(calls) == len(scenes)
     for scene, evidence in zip(scenes, found):
         regions = ClaimRegions.from_masks(scene.masks)

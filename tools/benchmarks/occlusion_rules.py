@@ -1,8 +1,9 @@
-"""What order rules add: rules for overlapping instances, compared on the same predictions.
+"""What order rules are worth in fusion: PQ of the same predictions, fused by every rule.
 
 The model runs once over the test set of its config; every rule then fuses the same detections and
-the same semantic map, and is scored by PQ and by the occlusion metric. Any config with
-``mmbanet.OcclusionAwareFusionHead`` on data with known depth (the generated scenes) will do:
+the same semantic map, and is scored by the metrics of the config: PQ and, on data that say who is
+in front, the occlusion metric. Any config with ``mmbanet.OcclusionAwareFusionHead`` will do. How
+many pairs a rule orders rightly, by kind of pair and with intervals, order.py measures.
 
     python tools/benchmarks/occlusion_rules.py CONFIG CHECKPOINT [--data-root DIR] [--out FILE.json]
 """
@@ -20,6 +21,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.utils import ProgressBar
+from order_rules import RULES, SCORE
 from timing import machine
 from torch import nn
 
@@ -30,13 +32,7 @@ from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.registry import MODELS
 
 # Settings of the fusion head, by the name of the row.
-RULES = {
-    'score order': dict(order=None),
-    'smaller in front': dict(order=dict(type='mmbanet.SmallerInFront')),
-    'mean RGB cosine (paper)': dict(order=dict(type='mmbanet.MeanColor')),
-    'Lab Gaussian': dict(order=dict(type='mmbanet.LabGaussian')),
-    'RGB histogram': dict(order=dict(type='mmbanet.ColorHistogram')),
-}
+SETTINGS = {SCORE: dict(order=None)} | {name: dict(order=rules) for name, rules in RULES.items()}
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',
     'coco_panoptic/PQ_th': 'PQ_Th',
@@ -56,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    scores = compare(cfg, RULES)
+    scores = compare(cfg, SETTINGS)
     print('\n' + as_table(scores))
     if args.out:
         report = dict(

@@ -30,49 +30,17 @@ import torch
 from harness import make_report, parse_arguments, write_report
 from mmengine.utils import ProgressBar
 from order_data import add_arguments, open_data
-from order_inputs import MIN_IOU, NMS, Scene, ask, detect, look
+from order_inputs import MIN_IOU, NMS, Scene, ask, build_rows, detect, look
 from order_pictures import COLORS, draw_examples
+from order_rules import RULES, SCORE
 from order_statistics import mcnemar, share
 
 from mmbanet.apis import init_model
-from mmbanet.models.fusion import (
-    ColorHistogram,
-    ContourContrast,
-    LabGaussian,
-    MeanColor,
-    SmallerInFront,
-)
 from mmbanet.scenes.data_set import SPLITS
 from mmbanet.scenes.photographs.mask_head import SimulatedMaskHead
 
 mpl.use('Agg')
 
-
-class Contour(ContourContrast):
-    """Rows that differ in what they decide share the strengths of contours."""
-
-    last = None, None, None
-
-    def strengths(self, image, regions, contours):
-        """See :meth:`ContourContrast.strengths`; remembers those of the last contours."""
-        of, asked, _ = Contour.last
-        if of is not regions or not torch.equal(asked, contours):
-            Contour.last = regions, contours, super().strengths(image, regions, contours)
-        return Contour.last[2]
-
-
-CONTOUR, HISTOGRAM = Contour(), ColorHistogram()
-# By the name of the row: rules, of which the next is asked where those before cannot tell.
-RULES = {
-    'smaller in front': [SmallerInFront()],
-    'mean RGB cosine (paper)': [MeanColor()],
-    'Lab Gaussian': [LabGaussian()],
-    'RGB histogram': [HISTOGRAM],
-    'contour, all it finds': [Contour(least_strength=0, least_difference=0)],
-    'contour': [CONTOUR],
-    'contour, then RGB histogram': [CONTOUR, HISTOGRAM],
-}
-SCORE = 'score order'  # of detections, which have one
 # Of these two it shows the pairs that only one orders rightly.
 SHOWN = ('mean RGB cosine (paper)', 'contour, all it finds')
 HEAD = SimulatedMaskHead()
@@ -162,6 +130,7 @@ def collect(data: Sequence, views: dict[str, Callable[..., Scene]]) -> dict[str,
     Returns:
         (facts, evidence): by name (N,) arrays each.
     """
+    rows = build_rows(RULES)
     found = {masks: ([], {}) for masks in views}
     progress = ProgressBar(len(data))
     for index in range(len(data)):
@@ -173,7 +142,7 @@ def collect(data: Sequence, views: dict[str, Callable[..., Scene]]) -> dict[str,
                 told = {}
                 if scene.scores is not None:
                     told[SCORE] = (scene.scores[scene.pairs] @ torch.tensor([1.0, -1.0])).numpy()
-                for name, values in (told | ask(RULES, scene)).items():
+                for name, values in (told | ask(rows, scene)).items():
                     evidence.setdefault(name, []).append(values)
         progress.update()
     for masks, (facts, _) in found.items():

@@ -3,6 +3,7 @@
 Shapes: K masks, N detections, M pairs, H x W pixels.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from mmbanet.apis import predict
 from mmbanet.datasets import OrderedThings
-from mmbanet.models.fusion import OrderRule, select_detections
+from mmbanet.models.fusion import ContourContrast, OrderRule, select_detections
 from mmbanet.models.fusion.order.lab_gaussian import rgb_to_lab
+from mmbanet.registry import MODELS
 from mmbanet.scenes.data_set import SPLITS
 from mmbanet.scenes.photographs.compose import Composer
 from mmbanet.scenes.photographs.mask_head import SimulatedMaskHead
@@ -182,6 +184,29 @@ def describe(
         share=shared / smaller,
         contrast=float((means[0] - means[1]).norm()),
     )
+
+
+class Contour(ContourContrast):
+    """Rules that differ in what they decide share the strengths of contours."""
+
+    last = None, None, None
+
+    def strengths(self, image: Tensor, regions: ClaimRegions, contours: Tensor) -> Tensor:
+        """See :meth:`ContourContrast.strengths`; remembers those of the last contours."""
+        of, asked, _ = Contour.last
+        if of is not regions or not torch.equal(asked, contours):
+            Contour.last = regions, contours, super().strengths(image, regions, contours)
+        return Contour.last[2]
+
+
+def build_rows(configs: dict[str, list[dict]]) -> dict[str, list[OrderRule]]:
+    """The rules of each row; those of several rows are the same object."""
+    built = {}
+    for config in itertools.chain(*configs.values()):
+        options = dict(config)
+        is_contour = options.pop('type') == 'mmbanet.ContourContrast'
+        built[str(config)] = Contour(**options) if is_contour else MODELS.build(config)
+    return {name: [built[str(config)] for config in row] for name, row in configs.items()}
 
 
 def ask(rows: dict[str, list[OrderRule]], scene: Scene) -> dict[str, np.ndarray]:

@@ -238,6 +238,16 @@ def test_own_detections_of_a_model(photographs, benchmark_folder, tmp_path, monk
     assert 'score order' not in true['rules']
 
 
+@pytest.mark.usefixtures('perfect_detector')
+def test_a_model_that_sees_nothing(photographs, benchmark_folder, tmp_path, monkeypatch, capsys):
+    arguments = ['order.py', '--generated', str(photographs), '--scenes', '4']
+    arguments += ['--model', 'config.py', 'model.pth', '--score-thr', '0.95']
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--out', str(tmp_path)])
+    runpy.run_path(str(benchmark_folder / 'order.py'), run_name='__main__')
+    assert 'no occluded pair of detections masks in 4 images: left out' in capsys.readouterr().out
+    assert set(json.loads((tmp_path / 'order.json').read_text())['masks']) == {'true', 'head'}
+
+
 def opened(*arguments):
     import argparse
 

@@ -90,9 +90,14 @@ def detect(
         model: Of :func:`mmbanet.apis.init_model`.
         score_thr: Detections score more than this.
         number: Of the image.
+
+    Raises:
+        TypeError: The model predicts no masks.
     """
     bgr = image.permute(1, 2, 0).numpy()[..., ::-1]
     instances = predict(model, np.ascontiguousarray(bgr)).pred_instances
+    if 'masks' not in instances:
+        raise TypeError('--model must predict instance masks, got one that predicts none')
     chosen = select_detections(instances, score_thr, NMS)
     masks = instances.masks[chosen].numpy().astype(bool)
     scene = _scene(image, things, masks, match(masks, things), number)

@@ -97,6 +97,22 @@ def predict(
     return [inference_detector(model, i, pipelines[type(i)]).cpu() for i in images]
 
 
+def read_image(path: str | PathLike) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of any image file, turned as its EXIF data says.
+
+    Raises:
+        ValueError: The file is no image.
+    """
+    data = np.fromfile(path, dtype=np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:  # more pixels than OpenCV reads
+        raise ValueError(f'not an image that can be read: {path} ({error.err})') from error
+    if image is None:
+        raise ValueError(f'not an image: {path}')
+    return image
+
+
 def _test_pipeline(cfg: Config, kind: type) -> Compose:
     """The test pipeline without annotations, for paths (``str``) or arrays."""
     steps = []

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 PATIENCE = 5.0
 
 
-def run_tool(path: str, go_on: str) -> None:
+def run_tool(path: str, go_on: str, name: str | None = None) -> None:
     """Imports a tool's file as a module and calls its ``main``.
 
     A tool calls it above its other imports, which take seconds and can be interrupted, too::
@@ -35,8 +35,9 @@ def run_tool(path: str, go_on: str) -> None:
     Args:
         path: The tool's file, ``__file__``.
         go_on: What to do after an interruption.
+        name: TOOL, the file's by default.
     """
-    name = Path(path).name
+    name = name or Path(path).name
     interruption = _Interruption(f'{name}: interrupted; {go_on}')
     previous = signal.getsignal(signal.SIGINT)
     # A shell's background jobs ignore it, which is to stay so.

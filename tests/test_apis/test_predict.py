@@ -1,0 +1,236 @@
+"""Predictions of files: the command, what it writes, and what it does with odd and broken ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
+from mmbanet.cli.predict import find_images, main
+from mmbanet.scenes import METAINFO, generate_scenes
+from mmbanet.structures import decode_ids
+
+from ..conftest import CONFIGS, ROOT
+
+CONFIG = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
+PANOPTIC_FPN = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
+ANY_SCORE = ['model.test_cfg.panoptic.score_thr=0.05', 'model.test_cfg.panoptic.stuff_area_limit=1']
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('checkpoint') / 'model.pth'
+    torch.save(dict(state_dict=MODELS.build(Config.fromfile(CONFIG).model).state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory) -> Path:
+    root = generate_scenes(tmp_path_factory.mktemp('data') / 'scenes', train=0, val=2, size=64)
+    folder = root / 'photos'
+    (folder / 'süd').mkdir(parents=True)
+    first, second = sorted((root / 'val').iterdir())
+    first.rename(folder / f'first{first.suffix}')
+    second.rename(folder / 'süd' / f'second one{second.suffix}')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def inferencer(checkpoint) -> PanopticInferencer:
+    options = dict(option.split('=') for option in ANY_SCORE)
+    options = {key: float(value) for key, value in options.items()}
+    return PanopticInferencer(CONFIG, checkpoint, 'cpu', cfg_options=options, show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def predicted(checkpoint, photos, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('predicted') / 'out'
+    main([*map(str, [CONFIG, checkpoint, photos]), '--out', str(out), '--cfg-options', *ANY_SCORE])
+    return out
+
+
+def test_maps_are_those_of_the_model_and_agree_with_the_json(predicted, photos, inferencer):
+    content = json.loads((predicted / 'panoptic.json').read_text())
+    assert [category['name'] for category in content['categories']] == list(METAINFO['classes'])
+    names = ['first', 'süd/second one']
+    assert [item['file_name'] for item in content['annotations']] == [f'{n}.png' for n in names]
+    for annotation, image, name in zip(content['annotations'], content['images'], names):
+        assert annotation['image_id'] == image['id']
+        assert (image['height'], image['width']) == (64, 64)
+        rgb = np.asarray(Image.open(predicted / 'panoptic' / f'{name}.png')).astype(int)
+        ids = rgb @ [1, 256, 65536]
+        listed = {segment['id']: segment for segment in annotation['segments_info']}
+        assert set(np.unique(ids)) - {0} == set(listed)
+        (file,) = photos.glob(f'{name}.*')
+        expected = predict(inferencer.model, str(file)).pred_panoptic_seg.sem_seg[0].numpy()
+        labels, _ = decode_ids(expected)
+        assert len(listed) > 1
+        for segment_id, segment in listed.items():
+            where = ids == segment_id
+            assert len(np.unique(expected[where])) == 1
+            assert (labels[where] == segment['category_id']).all()
+            assert segment['area'] == where.sum()
+            x, y, width, height = segment['bbox']
+            rows, columns = where.nonzero()
+            assert (x, y) == (columns.min(), rows.min())
+            assert (x + width, y + height) == (columns.max() + 1, rows.max() + 1)
+        assert (labels[ids == 0] == len(METAINFO['classes'])).all()
+        record = json.loads((predicted / 'segments' / f'{name}.json').read_text())
+        assert [s['id'] for s in record['segments']] == list(listed)
+        assert record['file'] == str(file)
+        picture = cv2.imread(str(predicted / 'pictures' / f'{name}.jpg'))
+        assert picture.shape == (64, 64, 3)
+        assert np.abs(picture.astype(int) - cv2.imread(str(file))).max() > 20
+
+
+def test_panopticapi_reads_it(predicted):
+    from panopticapi.evaluation import pq_compute_single_core
+
+    content = json.loads((predicted / 'panoptic.json').read_text())
+    categories = {category['id']: category for category in content['categories']}
+    pairs = [(annotation, annotation) for annotation in content['annotations']]
+    folder = str(predicted / 'panoptic')
+    stat = pq_compute_single_core(0, pairs, folder, folder, categories)
+    assert stat.pq_average(categories, None)[0]['pq'] == 1
+
+
+def test_resume_does_what_is_left_and_nothing_twice(predicted, checkpoint, photos, capsys):
+    command = [*map(str, [CONFIG, checkpoint, photos]), '--out', str(predicted)]
+    with pytest.raises(FileExistsError, match=r'holds predictions: --resume goes on'):
+        main(command)
+    whole = (predicted / 'panoptic.json').read_bytes()
+    kept = predicted / 'segments' / 'first.json'
+    lost = predicted / 'segments' / 'süd' / 'second one.json'
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    main([*command, '--resume', '--cfg-options', *ANY_SCORE])
+    assert kept.stat().st_mtime_ns == before
+    assert lost.exists()
+    assert (predicted / 'panoptic.json').read_bytes() == whole
+    assert not list(predicted.rglob('.partial*'))
+
+
+def test_broken_files_are_named_and_the_others_predicted(checkpoint, photos, tmp_path):
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in' / 'empty.png').touch()
+    (tmp_path / 'in' / 'text.jpg').write_text('no image')
+    whole = next(photos.glob('first.*'))
+    (tmp_path / 'in' / f'whole{whole.suffix}').write_bytes(whole.read_bytes())
+    command = [sys.executable, str(ROOT / 'tools' / 'predict.py'), str(CONFIG), str(checkpoint)]
+    command += [str(tmp_path / 'in'), '--out', str(tmp_path / 'out'), '--no-pictures']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f'left out: not an image: {tmp_path / "in" / "empty.png"}' in done.stderr
+    assert f'left out: not an image: {tmp_path / "in" / "text.jpg"}' in done.stderr
+    assert done.stderr.strip().endswith('2 of 3 images could not be read, see above')
+    content = json.loads((tmp_path / 'out' / 'panoptic.json').read_text())
+    assert [image['file_name'] for image in content['images']] == [f'whole{whole.suffix}']
+    assert not (tmp_path / 'out' / 'pictures').exists()
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGBA', 'I;16', 'LA', 'P'])
+def test_images_of_any_kind_are_read_as_colours(mode, tmp_path):
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 20
+    if mode == 'I;16':
+        cv2.imwrite(str(tmp_path / 'image.png'), values * 256)
+    else:
+        Image.fromarray(values.astype(np.uint8)).convert(mode).save(tmp_path / 'image.png')
+    image = read_image(tmp_path / 'image.png')
+    assert image.shape == (3, 4, 3)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.repeat(values[..., None], 3, axis=2))
+
+
+def test_exif_turns_the_image(tmp_path):
+    image = Image.fromarray(np.zeros((10, 20, 3), dtype=np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / 'turned.jpg', exif=exif)
+    assert read_image(tmp_path / 'turned.jpg').shape == (20, 10, 3)
+
+
+def test_one_pixel_and_a_line_are_images(inferencer):
+    for shape in ((1, 1, 3), (1, 40, 3), (33, 1, 3)):
+        result = inferencer.predict(np.zeros(shape, dtype=np.uint8))
+        assert result.segment_ids.shape == shape[:2]
+
+
+def test_images_that_are_not_there(tmp_path, photos):
+    with pytest.raises(FileNotFoundError, match=r'no such image or folder: .*nowhere'):
+        find_images([str(tmp_path / 'nowhere')])
+    with pytest.raises(FileNotFoundError, match=r'no images: .*\*\.jpg'):
+        find_images([str(tmp_path / '*.jpg')])
+    with pytest.raises(FileNotFoundError, match='no images'):
+        find_images([str(tmp_path)])
+    same = tmp_path / 'first.png'
+    Image.new('RGB', (2, 2)).save(same)
+    with pytest.raises(ValueError, match=r'two images of the name first: .* and '):
+        find_images([str(photos), str(same)])
+    # A pattern, and the same file twice.
+    found = find_images([str(tmp_path / '*.png'), str(same)])
+    assert found == {'first': same}
+
+
+def test_mmdets_models_are_predicted_with_too(photos):
+    inferencer = PanopticInferencer(
+        PANOPTIC_FPN, device='cpu', cfg_options={'model.test_cfg.panoptic.stuff_area_limit': 1}
+    )
+    file = next(photos.glob('first.*'))
+    result = inferencer.predict(str(file))
+    expected = predict(inferencer.model, str(file)).pred_panoptic_seg.sem_seg[0].numpy()
+    for segment, mask in zip(result, result.masks()):
+        (value,) = np.unique(expected[mask])
+        assert value % 1000 == segment['category']
+    assert ((result.segment_ids == 0) == (expected % 1000 == len(METAINFO['classes']))).all()
+
+
+def test_the_inferencer_is_called_as_mmdets(inferencer, photos, tmp_path):
+    file = str(next(photos.glob('first.*')))
+    image = read_image(file)
+    called = inferencer([file, image], batch_size=2, return_vis=True, img_out_dir=str(tmp_path))
+    assert len(called['predictions']) == len(called['visualization']) == 2
+    first, second = called['predictions']
+    assert isinstance(first, PanopticResult)
+    np.testing.assert_array_equal(first.segment_ids, second.segment_ids)
+    assert {path.name for path in tmp_path.iterdir()} == {'first.jpg', '00000001.jpg'}
+    samples = inferencer(file, return_datasamples=True)['predictions']
+    assert 'pred_panoptic_seg' in samples[0]
+
+
+def test_a_result_in_other_forms():
+    ids = np.array([[1, 1, 0], [2, 2, 2]], dtype=np.int32)
+    overlaps = [dict(segment=2, in_front=False), dict(segment=None, in_front=False)]
+    segments = [
+        dict(
+            id=1, category=0, is_thing=True, score=0.9, area=2, bbox=[0, 0, 2, 1], overlaps=overlaps
+        ),
+        dict(id=2, category=1, is_thing=False, score=None, area=3, bbox=[0, 1, 3, 1]),
+    ]
+    result = PanopticResult(ids, segments, ('cat', 'grass'), 1)
+    assert len(result) == 2
+    assert result.summary() == '1 cat, 1 grass'
+    assert result.front_of(1) == [2]
+    assert result.front_of(2) == []
+    np.testing.assert_array_equal(result.masks(), [ids == 1, ids == 2])
+    np.testing.assert_array_equal(
+        coco_mask.decode(result.to_rle()).transpose(2, 0, 1), result.masks()
+    )
+    annotation = result.to_coco(7, 'a.png', [17, 193])
+    assert annotation['image_id'] == 7
+    assert [s['category_id'] for s in annotation['segments_info']] == [17, 193]
+    crop = result.crop(1, np.full((2, 3, 3), 5, dtype=np.uint8))
+    np.testing.assert_array_equal(crop, [[[5, 5, 5, 255]] * 2])
+    assert result.to_huggingface()['segments_info'][1]['label_id'] == 1
+    with pytest.raises(KeyError, match=r'no segment 3; there are \[1, 2\]'):
+        result[3]

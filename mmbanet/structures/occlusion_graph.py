@@ -10,6 +10,22 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class Duplicate(NamedTuple):
+    """An object that was dropped as another one once more, before pairs were decided.
+
+    Attributes:
+        dropped: Its index.
+        kept: That of the object which it doubles.
+        reason: ``'iou'`` or ``'containment'``, see :class:`~mmbanet.models.fusion.DuplicateFilter`.
+        share: The IoU, or the share of the smaller one that both claim.
+    """
+
+    dropped: int
+    kept: int
+    reason: str
+    share: float
+
+
 class OcclusionGraph(NamedTuple):
     """All overlapping pairs of K objects and what became of them; tensors on the CPU.
 
@@ -27,7 +43,8 @@ class OcclusionGraph(NamedTuple):
         in_front: (K, K) bool, True at [i, j] where i is in front of j in the end, directly
             or through others.
         areas: (K,) int64, pixels of each mask.
-        keep: (K,) bool, False for removed objects and for empty masks.
+        keep: (K,) bool, False for removed and dropped objects and for empty masks.
+        duplicates: Of each dropped object a :class:`Duplicate`; it is in no pair.
     """
 
     pairs: Tensor
@@ -39,3 +56,4 @@ class OcclusionGraph(NamedTuple):
     in_front: Tensor
     areas: Tensor
     keep: Tensor
+    duplicates: list[Duplicate]

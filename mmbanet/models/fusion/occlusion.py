@@ -81,6 +81,7 @@ def explain_occlusion(
     *,
     settings: OcclusionSettings = OcclusionSettings(),  # noqa: B008 (frozen)
     objects: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, OcclusionGraph]:
     """:func:`resolve_occlusion` with the decisions that led there.
 
@@ -92,6 +93,7 @@ def explain_occlusion(
         settings: Thresholds, order rules and readings.
         objects: (K,) int64, the masks that take part, in their order. All of
             them, K = N, if not given. Spares a copy of the masks.
+        labels: (K,) integers, classes, where duplicates must be of one class.
 
     Returns:
         ``owner`` (H, W) int64 and the :class:`OcclusionGraph`.
@@ -105,6 +107,12 @@ def explain_occlusion(
         check_preference(preference, num_objects)
 
     regions = ClaimRegions.from_masks(masks, objects)
+    areas, duplicates = regions.areas.cpu(), []
+    if settings.duplicates is not None:
+        known = None if preference is None else preference != 0
+        duplicates = settings.duplicates.find(image, regions, scores, labels, known)
+    if duplicates:
+        regions = regions.without([duplicate.dropped for duplicate in duplicates])
     decided = decide_pairs(regions, scores, image, preference, settings)
     in_front, accepted = order_objects(decided.pairs, num_objects)
     # An object has more objects in front of it than any of those has: the count sorts them all.
@@ -113,7 +121,8 @@ def explain_occlusion(
     owners, keep = remove(regions, front_to_back, settings.removal_thr)
 
     owner = owners.index_select(0, regions.index.flatten()).view(masks.shape[1:])
-    return owner, OcclusionGraph(*decided, accepted, in_front, regions.areas.cpu(), keep.cpu())
+    graph = OcclusionGraph(*decided, accepted, in_front, areas, keep.cpu(), duplicates)
+    return owner, graph
 
 
 class DecidedPairs(NamedTuple):

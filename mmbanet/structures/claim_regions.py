@@ -85,10 +85,10 @@ class ClaimRegions:
             start = new.stop
         return cls(index.view(height, width), members, size)
 
-    def without(self, objects: list[int]) -> ClaimRegions:
-        """The regions if these objects claimed nothing; the others keep their indices."""
+    def without(self, objects: Tensor) -> ClaimRegions:
+        """The regions if these objects, (D,) int64, claimed nothing; no index changes."""
         members = self.members.clone()
-        members[:, objects] = False
+        members[:, objects.to(members.device)] = False
         members, renamed = members.unique(dim=0, return_inverse=True)
         size = self.size.new_zeros(len(members)).index_add_(0, renamed, self.size)
         index = renamed.to(self.index.dtype).index_select(0, self.index.flatten())

@@ -1,6 +1,6 @@
 """The occlusion graph: overlapping pairs of objects, how each was decided, and their common order.
 
-Shapes: K objects, M overlapping pairs.
+Shapes: K objects, M overlapping pairs, D dropped objects.
 """
 
 from __future__ import annotations
@@ -8,22 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor
-
-
-class Duplicate(NamedTuple):
-    """An object that was dropped as another one once more, before pairs were decided.
-
-    Attributes:
-        dropped: Its index.
-        kept: That of the object which it doubles.
-        reason: ``'iou'`` or ``'containment'``, see :class:`~mmbanet.models.fusion.DuplicateFilter`.
-        share: The IoU, or the share of the smaller one that both claim.
-    """
-
-    dropped: int
-    kept: int
-    reason: str
-    share: float
 
 
 class OcclusionGraph(NamedTuple):
@@ -44,7 +28,11 @@ class OcclusionGraph(NamedTuple):
             or through others.
         areas: (K,) int64, pixels of each mask.
         keep: (K,) bool, False for removed and dropped objects and for empty masks.
-        duplicates: Of each dropped object a :class:`Duplicate`; it is in no pair.
+        duplicates: (D, 2) int64, (dropped, kept): objects that were dropped before pairs were
+            decided, since they are others once more, see
+            :class:`~mmbanet.models.fusion.DuplicateFilter`. The dropped are in no pair.
+        alike: (D, 2) float64, why: the IoU of those two, and the share of the smaller one that
+            both claim.
     """
 
     pairs: Tensor
@@ -56,4 +44,5 @@ class OcclusionGraph(NamedTuple):
     in_front: Tensor
     areas: Tensor
     keep: Tensor
-    duplicates: list[Duplicate]
+    duplicates: Tensor
+    alike: Tensor

@@ -131,7 +131,8 @@ def as_module(weights: dict, scenes: int, seed: int, pairs: int, digest: str) ->
         f"{pairs} pairs of {scenes} scenes composed of CamVid's training frames (converted by",
         'tools/convert_semantic.py), masks through the simulated mask head:',
         '',
-        f'    python tools/benchmarks/fit_order.py --photographs ROOT --scenes {scenes} --seed {seed}',
+        '    python tools/benchmarks/fit_order.py --photographs ROOT '
+        f'--scenes {scenes} --seed {seed}',
         '',
         f'SHA-256 of their features begins with {digest}.',
         '"""',

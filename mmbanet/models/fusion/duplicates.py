@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmbanet.registry import MODELS
-from mmbanet.structures import ClaimRegions, Duplicate
+from mmbanet.structures import ClaimRegions
 
 from .checks import check_threshold
 from .order import ContourContrast
@@ -70,7 +70,7 @@ class DuplicateFilter:
         scores: Tensor,
         labels: Tensor | None = None,
         known: Tensor | None = None,
-    ) -> list[Duplicate]:
+    ) -> tuple[Tensor, Tensor]:
         """The objects to be dropped, in descending order of score.
 
         Args:
@@ -79,6 +79,10 @@ class DuplicateFilter:
             scores: (K,). Equal scores: the lower index stays.
             labels: (K,) integers, classes; needed with ``same_class``.
             known: (K, K) bool, pairs that are two objects for sure.
+
+        Returns:
+            (D, 2) int64, (dropped, kept), and (D, 2) float64, the IoU of the two and the share of
+            the smaller one that both claim; on the CPU.
         """
         if self.same_class and labels is None:
             raise ValueError('labels must be given to find duplicates of the same class, got None')
@@ -86,13 +90,13 @@ class DuplicateFilter:
         areas = overlaps.diagonal()
         smaller = torch.minimum(areas[:, None], areas).clamp(min=1)
         union = (areas[:, None] + areas - overlaps).clamp(min=1)
-        shares = dict(iou=overlaps / union, containment=overlaps / smaller)
-        reasons = {
-            name: (shares[name] >= limit) & (overlaps > 0)
-            for name, limit in (('iou', self.iou), ('containment', self.containment))
-            if limit is not None
-        }
-        alike = sum(reasons.values(), torch.zeros_like(overlaps, dtype=torch.bool))
+        iou, containment = overlaps / union, overlaps / smaller
+        alike = torch.zeros_like(overlaps, dtype=torch.bool)
+        if self.iou is not None:
+            alike |= iou >= self.iou
+        if self.containment is not None:
+            alike |= containment >= self.containment
+        alike &= overlaps > 0
         if self.same_class:
             alike &= (labels[:, None] == labels).cpu()
         if known is not None:
@@ -113,7 +117,8 @@ class DuplicateFilter:
             kept = next((other for other in stay if other in partners.get(k, ())), None)
             if kept is None:
                 stay.append(k)
-                continue
-            reason = next(name for name, holds in reasons.items() if holds[k, kept])
-            found.append(Duplicate(k, kept, reason, float(shares[reason][k, kept])))
-        return found
+            else:
+                found.append((k, kept))
+        found = torch.tensor(found, dtype=torch.int64).view(-1, 2)
+        dropped, kept = found.unbind(dim=1)
+        return found, torch.stack([iou[dropped, kept], containment[dropped, kept]], dim=1)

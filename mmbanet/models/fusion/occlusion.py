@@ -21,6 +21,8 @@ from .checks import check_image, check_masks, check_preference, check_scores
 from .order import MeanColor, OrderRule
 from .settings import OcclusionSettings
 
+NO_DUPLICATES = torch.zeros((0, 2), dtype=torch.int64), torch.zeros((0, 2), dtype=torch.float64)
+
 
 def resolve_occlusion(
     masks: Tensor,
@@ -107,12 +109,14 @@ def explain_occlusion(
         check_preference(preference, num_objects)
 
     regions = ClaimRegions.from_masks(masks, objects)
-    areas, duplicates = regions.areas.cpu(), []
-    if settings.duplicates is not None:
+    areas, filter_ = regions.areas.cpu(), settings.duplicates
+    if filter_ is None:
+        duplicates, alike = NO_DUPLICATES
+    else:
         known = None if preference is None else preference != 0
-        duplicates = settings.duplicates.find(image, regions, scores, labels, known)
-    if duplicates:
-        regions = regions.without([duplicate.dropped for duplicate in duplicates])
+        duplicates, alike = filter_.find(image, regions, scores, labels, known)
+    if len(duplicates):
+        regions = regions.without(duplicates[:, 0])
     decided = decide_pairs(regions, scores, image, preference, settings)
     in_front, accepted = order_objects(decided.pairs, num_objects)
     # An object has more objects in front of it than any of those has: the count sorts them all.
@@ -121,7 +125,7 @@ def explain_occlusion(
     owners, keep = remove(regions, front_to_back, settings.removal_thr)
 
     owner = owners.index_select(0, regions.index.flatten()).view(masks.shape[1:])
-    graph = OcclusionGraph(*decided, accepted, in_front, areas, keep.cpu(), duplicates)
+    graph = OcclusionGraph(*decided, accepted, in_front, areas, keep.cpu(), duplicates, alike)
     return owner, graph
 
 

@@ -24,14 +24,16 @@ SMALLER = dict(type='mmbanet.SmallerInFront')
 
 def find(masks, scores, image=None, labels=None, known=None, **settings):
     masks = torch.as_tensor(np.stack(masks))
-    found = DuplicateFilter(**settings).find(
-        image, ClaimRegions.from_masks(masks), torch.tensor(scores), labels, known
+    regions = ClaimRegions.from_masks(masks)
+    found, alike = DuplicateFilter(**settings).find(
+        image, regions, torch.tensor(scores), labels, known
     )
-    return [tuple(duplicate[:3]) for duplicate in found]
+    assert alike.shape == found.shape
+    return [tuple(pair) for pair in found.tolist()]
 
 
 def naive(masks, scores, labels, strengths, iou, containment, same_class, visible):
-    """(dropped, kept, reason): a loop over objects, by their scores."""
+    """(dropped, kept) and how alike: a loop over objects, by their scores."""
     masks = [mask.numpy() for mask in masks]
     stay, found = [], []
     for k in sorted(range(len(masks)), key=lambda k: (-scores[k], k)):
@@ -42,13 +44,13 @@ def naive(masks, scores, labels, strengths, iou, containment, same_class, visibl
             contours = [strengths[k, other], strengths[other, k]]
             if any(strength >= visible for strength in contours if not np.isnan(strength)):
                 continue
-            if both / (masks[k] | masks[other]).sum() >= iou:
-                found.append((k, other, 'iou'))
-            elif both / min(masks[k].sum(), masks[other].sum()) >= containment:
-                found.append((k, other, 'containment'))
-            else:
-                continue
-            break
+            shares = (
+                both / (masks[k] | masks[other]).sum(),
+                both / min(masks[k].sum(), masks[other].sum()),
+            )
+            if shares[0] >= iou or shares[1] >= containment:
+                found.append(((k, other), shares))
+                break
         else:
             stay.append(k)
     return found
@@ -59,7 +61,7 @@ def naive(masks, scores, labels, strengths, iou, containment, same_class, visibl
 @pytest.mark.parametrize('visible', [float('inf'), 30.0])
 def test_finds_what_a_loop_finds(device, same_class, visible):
     settings = dict(iou=0.3, containment=0.6, same_class=same_class, visible=visible)
-    reasons = []
+    reasons = [0, 0]
     for seed in range(40):
         scene = crowded_scene(seed)
         masks, count = torch.from_numpy(scene['masks']), len(scene['masks'])
@@ -74,15 +76,17 @@ def test_finds_what_a_loop_finds(device, same_class, visible):
             strengths[tuple(pairs.T.numpy())] = computed
         expected = naive(masks, scene['scores'].tolist(), labels, strengths, **settings)
         there = to_tensors(scene, device)
-        found = DuplicateFilter(**settings).find(
+        found, alike = DuplicateFilter(**settings).find(
             there['image'],
             ClaimRegions.from_masks(there['masks']),
             there['scores'],
             labels.to(device),
         )
-        assert [tuple(duplicate[:3]) for duplicate in found] == expected
-        reasons += [reason for _, _, reason in expected]
-    assert {'iou', 'containment'} <= set(reasons)
+        assert [tuple(pair) for pair in found.tolist()] == [pair for pair, _ in expected]
+        assert alike.tolist() == [pytest.approx(shares) for _, shares in expected]
+        reasons[0] += sum(shares[0] >= 0.3 for _, shares in expected)
+        reasons[1] += sum(shares[0] < 0.3 for _, shares in expected)
+    assert min(reasons) >= 5
 
 
 def test_a_visible_contour_spares_what_lies_inside():
@@ -94,7 +98,7 @@ def test_a_visible_contour_spares_what_lies_inside():
         scores = [0.9, 0.9]
         scores[fragment] = 0.8
         assert find(masks, scores, shown, one_class) == []
-        assert find(masks, scores, hidden, one_class) == [(fragment, 1 - fragment, 'containment')]
+        assert find(masks, scores, hidden, one_class) == [(fragment, 1 - fragment)]
         other_class = torch.tensor([0, 1])
         assert find(masks, scores, hidden, other_class, same_class=True) == []
         assert find(masks, scores, hidden, other_class) != []
@@ -107,16 +111,14 @@ def test_shares_on_the_limit_count_and_a_duplicate_has_no_duplicates():
     masks = np.zeros((3, 1, 8), bool)
     masks[0, 0, :4], masks[1, 0, 2:6], masks[2, 0, 4:8] = True, True, True
     # 1 doubles 0 (a third is shared); 2 would double 1, which is gone.
-    assert find(masks, [0.9, 0.8, 0.7], iou=1 / 3, **ANY_CLASS) == [(1, 0, 'iou')]
-    assert find(masks, [0.9, 0.9, 0.9], iou=1 / 3, **ANY_CLASS) == [(1, 0, 'iou')]
+    assert find(masks, [0.9, 0.8, 0.7], iou=1 / 3, **ANY_CLASS) == [(1, 0)]
+    assert find(masks, [0.9, 0.9, 0.9], iou=1 / 3, **ANY_CLASS) == [(1, 0)]
     assert find(masks, [0.7, 0.9, 0.8], iou=1 / 3, **ANY_CLASS) == [
-        (2, 1, 'iou'),
-        (0, 1, 'iou'),
+        (2, 1),
+        (0, 1),
     ]
     assert find(masks, [0.9, 0.8, 0.7], iou=0.34, **ANY_CLASS) == []
-    assert find(masks, [0.9, 0.8, 0.7], iou=None, containment=0.5, **ANY_CLASS) == [
-        (1, 0, 'containment')
-    ]
+    assert find(masks, [0.9, 0.8, 0.7], iou=None, containment=0.5, **ANY_CLASS) == [(1, 0)]
 
 
 def test_nothing_is_no_duplicate():
@@ -125,10 +127,13 @@ def test_nothing_is_no_duplicate():
     pixel = empty.copy()
     pixel[:, 2, 2] = True
     image = torch.zeros(3, 4, 5)
-    assert find(pixel, [0.8, 0.9], image) == [(0, 1, 'iou')]
+    assert find(pixel, [0.8, 0.9], image) == [(0, 1)]
     none = ClaimRegions.from_masks(torch.zeros(0, 4, 5, dtype=torch.bool))
     labels = torch.zeros(0, dtype=torch.int64)
-    assert DuplicateFilter(same_class=True).find(image, none, torch.zeros(0), labels) == []
+    assert DuplicateFilter(same_class=True).find(image, none, torch.zeros(0), labels)[0].shape == (
+        0,
+        2,
+    )
 
 
 def test_the_graph_names_what_was_dropped_and_the_rest_is_as_without_it():
@@ -138,7 +143,7 @@ def test_the_graph_names_what_was_dropped_and_the_rest_is_as_without_it():
         settings = OcclusionSettings(duplicates=DuplicateFilter(0.3, 0.6, **ANY_CLASS))
         owner, graph = explain_occlusion(**scene, settings=settings)
         dropped = torch.zeros(len(scene['scores']), dtype=torch.bool)
-        dropped[[duplicate.dropped for duplicate in graph.duplicates]] = True
+        dropped[graph.duplicates[:, 0]] = True
         left = (~dropped).nonzero().squeeze(1)
         rest = dict(scene, masks=scene['masks'][left], scores=scene['scores'][left])
         expected, expected_graph = explain_occlusion(**rest)
@@ -158,7 +163,7 @@ def test_a_config_drops_them_and_the_segments_say_so(order):
     logits = torch.zeros(7, 40, 40)
     head = make_head(order)
     (before,) = head.predict([instances], [logits], [image])
-    assert before.occlusion.duplicates == []
+    assert before.occlusion.duplicates.shape == (0, 2)
     assert 'duplicates' not in before.segments_info[0]
     config = dict(
         type='mmbanet.OcclusionAwareFusionHead',
@@ -172,7 +177,7 @@ def test_a_config_drops_them_and_the_segments_say_so(order):
     assert head.needs_images
     (after,) = head.predict([instances], [logits], [image])
     assert after.segments_info[0]['duplicates'] == [
-        dict(detection=0, reason='containment', share=1.0)
+        dict(detection=0, iou=pytest.approx(part.sum() / whole.sum()), containment=1.0)
     ]
     assert [segment['category'] for segment in after.segments_info if segment['is_thing']] == [0]
     assert after.occlusion.pairs.tolist() == []

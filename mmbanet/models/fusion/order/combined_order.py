@@ -16,7 +16,6 @@ from mmbanet.structures import ClaimRegions
 from .color_histogram import ColorHistogram
 from .combined_weights import WEIGHTS
 from .contour_contrast import ContourContrast
-from .lab_gaussian import LabGaussian
 from .order_rule import OrderRule
 
 # Evidence of log-likelihoods beyond this says no more: a few odd pixels make it as large as wanted.
@@ -26,7 +25,8 @@ GROUND_SHARE = 0.1
 # Evidence comes in multiples of 2 ** -20: devices round logarithms differently.
 FRACTION = 2.0**20
 
-RULES = dict(contour=ContourContrast(), histogram=ColorHistogram(), gaussian=LabGaussian())
+CONTOUR = ContourContrast()
+HISTOGRAM = ColorHistogram()
 
 
 @MODELS.register_module()
@@ -68,7 +68,7 @@ class CombinedOrder(OrderRule):
         """What is weighed, by name (M,) float64; of the pair (j, i) with the sign turned.
 
         * ``contour``: logarithm of (1 +) the strength of each object's contour inside the other;
-        * ``histogram``, ``gaussian``: evidence of these rules, in nats a pixel, limited;
+        * ``histogram``: evidence of :class:`ColorHistogram`, in nats a pixel, limited;
         * ``area``: logarithm of the areas, the smaller in front;
         * ``share``: of each object that the other claims, too;
         * ``ground``: how much lower it ends in the image, for the heights of both, within -1..1;
@@ -81,13 +81,9 @@ class CombinedOrder(OrderRule):
             pairs: (M, 2) int64.
         """
         first, second = pairs.unbind(dim=1)
-        contour = RULES['contour']
-        strength = contour.strengths(image, regions, torch.cat([pairs, pairs.flip(1)]))
-        own, other = strength.nan_to_num(contour.unseen).log1p().chunk(2)
-        found = {
-            name: RULES[name].evidence(image, regions, pairs).clamp(-MOST_NATS, MOST_NATS)
-            for name in ('histogram', 'gaussian')
-        }
+        strength = CONTOUR.strengths(image, regions, torch.cat([pairs, pairs.flip(1)]))
+        own, other = strength.nan_to_num(CONTOUR.unseen).log1p().chunk(2)
+        histogram = HISTOGRAM.evidence(image, regions, pairs).clamp(-MOST_NATS, MOST_NATS)
         area = regions.areas.double().clamp(min=1)
         shared = regions.overlaps[first, second]
         top, bottom = vertical_extent(regions)
@@ -97,7 +93,7 @@ class CombinedOrder(OrderRule):
         lowest = torch.maximum(bottom[first], bottom[second]) / max(regions.index.shape[0], 1)
         return dict(
             contour=own - other,
-            **found,
+            histogram=histogram,
             area=area[second].log() - area[first].log(),
             share=shared / area[first] - shared / area[second],
             ground=ground,

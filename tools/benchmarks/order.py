@@ -27,6 +27,7 @@ from order_statistics import mcnemar, share
 
 from mmbanet.models.fusion import (
     ColorHistogram,
+    CombinedOrder,
     ContourContrast,
     LabGaussian,
     MeanColor,
@@ -48,6 +49,8 @@ RULES = {
     'contour, all it finds': [ContourContrast(least_strength=0, least_difference=0)],
     'contour': [ContourContrast()],
     'contour, then RGB histogram': [ContourContrast(), ColorHistogram()],
+    'combined, no ground': [CombinedOrder(ground=False)],
+    'combined': [CombinedOrder()],
 }
 # Of these two it shows the pairs that only one orders rightly.
 SHOWN = ('mean RGB cosine (paper)', 'contour, all it finds')

@@ -103,16 +103,18 @@ class CombinedOrder(OrderRule):
 
 def vertical_extent(regions: ClaimRegions) -> tuple[Tensor, Tensor]:
     """First row, and last row + 1, of each of K objects, float64; 0 and 0 where it has no pixel."""
-    height, width = regions.index.shape
-    if regions.index.numel() == 0:
-        nothing = torch.zeros(regions.members.shape[1], dtype=torch.float64)
-        return (nothing.to(regions.members.device),) * 2
-    row = torch.arange(height, device=regions.index.device)
-    has = torch.zeros((len(regions.size), height), dtype=torch.bool, device=row.device)
-    has[regions.index.long(), row[:, None].expand(-1, width)] = True
-    # (R,) first and last rows are enough: those of an object are the extremes of its regions'.
-    first = torch.where(has, row, height).amin(dim=1)[:, None]
-    last = torch.where(has, row + 1, 0).amax(dim=1)[:, None]
-    bottom = torch.where(regions.members, last, 0).amax(dim=0)
-    top = torch.where(regions.members, first, height).amin(dim=0)
+    index, height = regions.index, regions.index.shape[0]
+    if index.numel() == 0:
+        nothing = torch.zeros(regions.members.shape[1], dtype=torch.float64, device=index.device)
+        return nothing, nothing
+    # Each run of pixels of one region along a row counts once.
+    begins = torch.ones_like(index, dtype=torch.bool)
+    begins[:, 1:] = index[:, 1:] != index[:, :-1]
+    row, column = begins.nonzero().unbind(dim=1)
+    region = index[row, column].long()
+    first = torch.full_like(regions.size, height).scatter_reduce_(0, region, row, 'amin')
+    last = torch.zeros_like(regions.size).scatter_reduce_(0, region, row + 1, 'amax')
+    # The extremes of an object are those of its regions.
+    bottom = torch.where(regions.members, last[:, None], 0).amax(dim=0)
+    top = torch.where(regions.members, first[:, None], height).amin(dim=0)
     return torch.minimum(top, bottom).double(), bottom.double()

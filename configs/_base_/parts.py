@@ -19,8 +19,8 @@ pyramid_extractor = dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlig
 parts = dict(
     # Instances are ordered by their scores.
     without_oh=dict(panoptic_fusion_head=dict(order=None)),
-    # Whose contour is seen is in front, in place of the paper's rule: with duplicates dropped before,
-    # what is left to be ordered is occlusion, and is decided wherever a contour is found.
+    # Whose contour is seen is in front, in place of the paper's rule. With duplicates dropped
+    # before, what is left is occlusion, and is decided wherever a contour is found.
     contour=dict(
         panoptic_fusion_head=dict(
             order=dict(type='mmbanet.ContourContrast', least_strength=0, least_difference=0),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmbanet.models.fusion import (
     ContourContrast,
@@ -13,7 +14,7 @@ from mmbanet.models.fusion import (
 from mmbanet.registry import MODELS
 from mmbanet.structures import ClaimRegions
 
-from ...conftest import DEVICES
+from ...conftest import CONFIGS, DEVICES
 from .scenes import crowded_scene, to_tensors
 from .test_head import make_head, make_instances
 from .test_order.test_contour_contrast import BLUE, RED, disc, paint
@@ -181,6 +182,20 @@ def test_a_config_drops_them_and_the_segments_say_so(order):
     ]
     assert [segment['category'] for segment in after.segments_info if segment['is_thing']] == [0]
     assert after.occlusion.pairs.tolist() == []
+
+
+@pytest.mark.parametrize('name', ['r18_fpn_camvid', 'r50_fpn_dfm_1x_coco'])
+def test_the_configs_of_the_contour_drop_duplicates_and_the_papers_do_not(name):
+    heads = []
+    for suffix in ('', '_contour'):
+        model = Config.fromfile(CONFIGS / 'banet' / f'banet_{name}{suffix}.py').model
+        test_cfg = model.test_cfg.panoptic
+        heads.append(MODELS.build(dict(model.panoptic_fusion_head, test_cfg=test_cfg)))
+    paper, contour = heads
+    assert paper.settings.duplicates is None
+    assert [rule.name for rule in paper.settings.rules] == ['MeanColor']
+    assert isinstance(contour.settings.duplicates, DuplicateFilter)
+    assert [rule.name for rule in contour.settings.rules] == ['ContourContrast']
 
 
 @pytest.mark.parametrize(

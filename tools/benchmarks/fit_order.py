@@ -66,7 +66,11 @@ def main() -> None:
         for kind, chosen in (('ground', names), ('no_ground', without))
     }
     digest = hashlib.sha256(matrix(features, names).round(6).tobytes()).hexdigest()[:16]
-    args.out.write_text(as_module(weights, args.scenes, args.seed, len(scenes), digest))
+    args.out.write_text(
+        as_module(
+            weights, args.photographs.resolve().name, args.scenes, args.seed, len(scenes), digest
+        )
+    )
     print(f'\n{args.out}')
 
 
@@ -123,13 +127,13 @@ def cross_validate(values: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     return np.where(evidence == 0, 0.5, evidence > 0)
 
 
-def as_module(weights: dict, scenes: int, seed: int, pairs: int, digest: str) -> str:
+def as_module(weights: dict, data_set: str, scenes: int, seed: int, pairs: int, digest: str) -> str:
     """The Python file of the weights."""
     lines = [
         '"""Weights of CombinedOrder, as tools/benchmarks/fit_order.py wrote them.',
         '',
-        f"{pairs} pairs of {scenes} scenes composed of CamVid's training frames (converted by",
-        'tools/convert_semantic.py), masks through the simulated mask head:',
+        f'{pairs} pairs of {scenes} scenes composed of the training images of {data_set} (a COCO',
+        'panoptic data set), masks through the simulated mask head:',
         '',
         '    python tools/benchmarks/fit_order.py --photographs ROOT '
         f'--scenes {scenes} --seed {seed}',

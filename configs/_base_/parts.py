@@ -19,8 +19,14 @@ pyramid_extractor = dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlig
 parts = dict(
     # Instances are ordered by their scores.
     without_oh=dict(panoptic_fusion_head=dict(order=None)),
-    # Whose contour is seen is in front, in place of the paper's rule.
-    contour=dict(panoptic_fusion_head=dict(order=dict(type='mmbanet.ContourContrast'))),
+    # Whose contour is seen is in front, in place of the paper's rule. With duplicates dropped
+    # before, what is left is occlusion, and is decided wherever a contour is found.
+    contour=dict(
+        panoptic_fusion_head=dict(
+            order=dict(type='mmbanet.ContourContrast', least_strength=0, least_difference=0),
+            duplicates=dict(type='mmbanet.DuplicateFilter'),
+        )
+    ),
     # mmdet's RoI extractors.
     without_s2i=dict(
         roi_head=dict(bbox_roi_extractor=pyramid_extractor, mask_roi_extractor=pyramid_extractor)

@@ -85,6 +85,15 @@ class ClaimRegions:
             start = new.stop
         return cls(index.view(height, width), members, size)
 
+    def without(self, objects: Tensor) -> ClaimRegions:
+        """The regions if these objects, (D,) int64, claimed nothing; no index changes."""
+        members = self.members.clone()
+        members[:, objects.to(members.device)] = False
+        members, renamed = members.unique(dim=0, return_inverse=True)
+        size = self.size.new_zeros(len(members)).index_add_(0, renamed, self.size)
+        index = renamed.to(self.index.dtype).index_select(0, self.index.flatten())
+        return ClaimRegions(index.view(self.index.shape), members, size)
+
     @cached_property
     def shared(self) -> Tensor:
         """(R,) bool: regions that two objects or more claim."""

@@ -1,6 +1,6 @@
 """The occlusion graph: overlapping pairs of objects, how each was decided, and their common order.
 
-Shapes: K objects, M overlapping pairs.
+Shapes: K objects, M overlapping pairs, D dropped objects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ class OcclusionGraph(NamedTuple):
         in_front: (K, K) bool, True at [i, j] where i is in front of j in the end, directly
             or through others.
         areas: (K,) int64, pixels of each mask.
-        keep: (K,) bool, False for removed objects and for empty masks.
+        keep: (K,) bool, False for removed and dropped objects and for empty masks.
+        duplicates: (D, 2) int64, (dropped, kept): objects that were dropped before pairs were
+            decided, since they are others once more, see
+            :class:`~mmbanet.models.fusion.DuplicateFilter`. The dropped are in no pair.
+        alike: (D, 2) float64, why: the IoU of those two, and the share of the smaller one that
+            both claim.
     """
 
     pairs: Tensor
@@ -39,3 +44,5 @@ class OcclusionGraph(NamedTuple):
     in_front: Tensor
     areas: Tensor
     keep: Tensor
+    duplicates: Tensor
+    alike: Tensor

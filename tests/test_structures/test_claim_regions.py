@@ -30,6 +30,20 @@ def test_regions_are_the_sets_of_pixels_with_the_same_claims(seed):
         assert torch.equal(getattr(some, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize('seed', range(10))
+def test_without_some_objects_it_is_as_if_their_masks_were_empty(seed):
+    masks = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(seed)) < 0.4
+    gone = torch.tensor([seed % 5, (seed + 2) % 5])
+    found = ClaimRegions.from_masks(masks).without(gone)
+    masks[gone] = False
+    rows, index, sizes = masks.flatten(1).T.unique(dim=0, return_inverse=True, return_counts=True)
+    assert len(found.size) == len(rows)
+    assert torch.equal(found.members[found.index.flatten()], rows[index])
+    assert torch.equal(found.size[found.index.flatten()], sizes[index])
+    assert found.index.dtype == torch.int32
+    assert torch.equal(found.overlaps, ClaimRegions.from_masks(masks).overlaps)
+
+
 @pytest.mark.parametrize(('count', 'size'), [(0, (2, 3)), (2, (0, 3)), (2, (3, 0)), (0, (0, 0))])
 def test_without_objects_or_pixels(count, size):
     regions = ClaimRegions.from_masks(torch.zeros(count, *size, dtype=torch.bool))

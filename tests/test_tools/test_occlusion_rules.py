@@ -37,6 +37,8 @@ RULES = [
     'contour, all it finds',
     'contour',
     'contour, then RGB histogram',
+    'combined, no ground',
+    'combined',
 ]
 # That decide pairs in each of the rows.
 DECIDERS = [
@@ -48,6 +50,8 @@ DECIDERS = [
     {'ContourContrast'},
     {'ContourContrast'},
     {'ContourContrast', 'ColorHistogram'},
+    {'CombinedOrder'},
+    {'CombinedOrder'},
 ]
 
 

@@ -11,5 +11,7 @@ RULES = {
     'contour, all it finds': [dict(CONTOUR, least_strength=0, least_difference=0)],
     'contour': [CONTOUR],
     'contour, then RGB histogram': [CONTOUR, RGB_HISTOGRAM],
+    'combined, no ground': [dict(type='mmbanet.CombinedOrder', ground=False)],
+    'combined': [dict(type='mmbanet.CombinedOrder')],
 }
 SCORE = 'score order'  # no rule: the higher score is in front

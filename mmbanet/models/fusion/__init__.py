@@ -1,11 +1,13 @@
 """Occlusion handling and fusion of instances and semantics (sections 3.3, 3.4 and 4.3)."""
 
 from .compose import compose_panoptic_map
+from .duplicates import DuplicateFilter
 from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
 from .occlusion import explain_occlusion, resolve_occlusion
 from .order import (
     ColorHistogram,
+    CombinedOrder,
     ContourContrast,
     LabGaussian,
     MeanColor,
@@ -17,7 +19,9 @@ from .settings import OcclusionSettings
 
 __all__ = [
     'ColorHistogram',
+    'CombinedOrder',
     'ContourContrast',
+    'DuplicateFilter',
     'LabGaussian',
     'MeanColor',
     'OcclusionAwareFusionHead',

@@ -90,13 +90,21 @@ def segments_info(
         list of dicts, one for each object that claims some of the same pixels: ``detection``, its
         ``segment`` (id, None if it has no pixels left), ``in_front`` (whether this segment is in
         front of it in the end), ``rule`` (what decided the pair, see :class:`OcclusionGraph`) and
-        ``set_aside`` (the decision contradicted others before it and did not count).
+        ``set_aside`` (the decision contradicted others before it and did not count). Things of
+        which others were dropped as duplicates have ``duplicates``, a list of dicts:
+        ``detection``, ``iou`` and ``containment``, the share of the smaller one that both claim.
     """
     segments = [dict(segment) for segment in panoptic.segments]
     by_object = dict(zip(panoptic.objects, segments))
     for k, segment in by_object.items():
         segment.update(detection=detections[k], overlaps=[])
 
+    doubles = zip(graph.duplicates.tolist(), graph.alike.tolist())
+    for (dropped, kept), (iou, containment) in doubles:
+        if kept in by_object:
+            by_object[kept].setdefault('duplicates', []).append(
+                dict(detection=detections[dropped], iou=iou, containment=containment)
+            )
     facts = zip(graph.pairs.tolist(), graph.rules, graph.accepted.tolist())
     for (front, behind), rule, accepted in facts:
         for k, other in ((front, behind), (behind, front)):

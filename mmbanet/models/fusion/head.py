@@ -22,6 +22,7 @@ from .checks import (
     check_scores,
 )
 from .compose import compose_panoptic_map, segments_info
+from .duplicates import DuplicateFilter
 from .heuristic import score_order
 from .occlusion import explain_occlusion
 from .order import OrderRule
@@ -50,6 +51,8 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
             ``pairs`` and ``removal``, see :class:`OcclusionSettings`. The model passes its
             ``test_cfg.panoptic``. Needed by :meth:`predict`.
         init_cfg: MMEngine's; there is nothing to initialise.
+        duplicates: Config of a :class:`DuplicateFilter`, which drops objects that are others once
+            more before pairs are ordered. None: none is dropped, as in the paper.
     """
 
     def __init__(
@@ -59,17 +62,19 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         order: dict | list[dict] | None = dict(type='mmbanet.MeanColor'),  # noqa: B006
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        duplicates: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
         if order is not None:
             configs = [order] if isinstance(order, dict) else order
             order = [MODELS.build(config) for config in configs]
         self.order = order
+        self.duplicates = None if duplicates is None else MODELS.build(duplicates)
         # Without a test_cfg, of which predict complains, only the rules are checked.
-        self.settings = OcclusionSettings(order=order or ())
+        self.settings = OcclusionSettings(order=order or (), duplicates=self.duplicates)
         if test_cfg is not None:
             _check_settings(test_cfg)
-            self.settings = _occlusion_settings(order, test_cfg)
+            self.settings = _occlusion_settings(order, self.duplicates, test_cfg)
 
     @property
     def needs_images(self) -> bool:
@@ -169,7 +174,13 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
         if preference is not None:
             preference = preference.to(chosen.device)[chosen[:, None], chosen]
         owner, graph = explain_occlusion(
-            instances.masks, scores, image, preference, settings=self.settings, objects=chosen
+            instances.masks,
+            scores,
+            image,
+            preference,
+            settings=self.settings,
+            objects=chosen,
+            labels=instances.labels[chosen],
         )
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
@@ -212,14 +223,17 @@ def _check_settings(test_cfg: dict) -> None:
         raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
 
 
-def _occlusion_settings(order: list[OrderRule] | None, test_cfg: dict) -> OcclusionSettings:
+def _occlusion_settings(
+    order: list[OrderRule] | None, duplicates: DuplicateFilter | None, test_cfg: dict
+) -> OcclusionSettings:
     settings = OcclusionSettings(
         test_cfg['occlusion_thr'],
         test_cfg['removal_thr'],
         order or (),
+        duplicates=duplicates,
         **{name: test_cfg[name] for name in READINGS if name in test_cfg},
     )
-    return settings if order is not None else score_order(settings.removal_thr)
+    return settings if order is not None else score_order(settings.removal_thr, duplicates)
 
 
 def _check_instances(instances: InstanceData, num_things_classes: int) -> None:

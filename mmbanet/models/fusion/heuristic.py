@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .duplicates import DuplicateFilter
 from .occlusion import explain_occlusion
 from .settings import OcclusionSettings
 
@@ -29,6 +30,8 @@ def resolve_by_score(
     return owner, graph.keep.to(masks.device)
 
 
-def score_order(removal_thr: float) -> OcclusionSettings:
+def score_order(removal_thr: float, duplicates: DuplicateFilter | None = None) -> OcclusionSettings:
     """The heuristic as settings: no rule knows better than the score, and front to back."""
-    return OcclusionSettings(removal_thr=removal_thr, order=(), removal='front_to_back')
+    return OcclusionSettings(
+        removal_thr=removal_thr, order=(), removal='front_to_back', duplicates=duplicates
+    )

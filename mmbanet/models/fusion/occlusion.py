@@ -21,6 +21,8 @@ from .checks import check_image, check_masks, check_preference, check_scores
 from .order import MeanColor, OrderRule
 from .settings import OcclusionSettings
 
+NO_DUPLICATES = torch.zeros((0, 2), dtype=torch.int64), torch.zeros((0, 2), dtype=torch.float64)
+
 
 def resolve_occlusion(
     masks: Tensor,
@@ -81,6 +83,7 @@ def explain_occlusion(
     *,
     settings: OcclusionSettings = OcclusionSettings(),  # noqa: B008 (frozen)
     objects: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, OcclusionGraph]:
     """:func:`resolve_occlusion` with the decisions that led there.
 
@@ -92,6 +95,7 @@ def explain_occlusion(
         settings: Thresholds, order rules and readings.
         objects: (K,) int64, the masks that take part, in their order. All of
             them, K = N, if not given. Spares a copy of the masks.
+        labels: (K,) integers, classes, where duplicates must be of one class.
 
     Returns:
         ``owner`` (H, W) int64 and the :class:`OcclusionGraph`.
@@ -105,6 +109,14 @@ def explain_occlusion(
         check_preference(preference, num_objects)
 
     regions = ClaimRegions.from_masks(masks, objects)
+    areas, filter_ = regions.areas.cpu(), settings.duplicates
+    if filter_ is None:
+        duplicates, alike = NO_DUPLICATES
+    else:
+        known = None if preference is None else preference != 0
+        duplicates, alike = filter_.find(image, regions, scores, labels, known)
+    if len(duplicates):
+        regions = regions.without(duplicates[:, 0])
     decided = decide_pairs(regions, scores, image, preference, settings)
     in_front, accepted = order_objects(decided.pairs, num_objects)
     # An object has more objects in front of it than any of those has: the count sorts them all.
@@ -113,7 +125,8 @@ def explain_occlusion(
     owners, keep = remove(regions, front_to_back, settings.removal_thr)
 
     owner = owners.index_select(0, regions.index.flatten()).view(masks.shape[1:])
-    return owner, OcclusionGraph(*decided, accepted, in_front, regions.areas.cpu(), keep.cpu())
+    graph = OcclusionGraph(*decided, accepted, in_front, areas, keep.cpu(), duplicates, alike)
+    return owner, graph
 
 
 class DecidedPairs(NamedTuple):

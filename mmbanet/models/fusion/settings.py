@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .checks import check_choice, check_threshold
+from .duplicates import DuplicateFilter
 from .order import MeanColor, OrderRule
 
 PAIRS = ('all', 'occluded_first')
@@ -26,6 +27,7 @@ class OcclusionSettings:
             the occluded pairs leave open.
         removal: ``'joint'``: all objects are judged at once, by what they lost to any other, be it
             removed as well; ``'front_to_back'``: by what they lost to those that are kept.
+        duplicates: Which objects are dropped before pairs are decided; None: none.
     """
 
     occlusion_thr: float = 0.2
@@ -33,6 +35,7 @@ class OcclusionSettings:
     order: OrderRule | Sequence[OrderRule] = MeanColor()  # noqa: RUF009 (has no state)
     pairs: str = 'all'
     removal: str = 'joint'
+    duplicates: DuplicateFilter | None = None
 
     def __post_init__(self) -> None:
         check_threshold('occlusion_thr', self.occlusion_thr)
@@ -44,6 +47,10 @@ class OcclusionSettings:
                 kind = type(rule).__name__
                 raise TypeError(f'order must be order rules such as MeanColor(), got {kind}')
 
+        if not isinstance(self.duplicates, DuplicateFilter | None):
+            kind = type(self.duplicates).__name__
+            raise TypeError(f'duplicates must be a DuplicateFilter or None, got {kind}')
+
     @property
     def rules(self) -> tuple[OrderRule, ...]:
         """The order rules, in the order in which they are asked."""
@@ -51,5 +58,6 @@ class OcclusionSettings:
 
     @property
     def need_image(self) -> bool:
-        """Whether a rule looks at the image."""
-        return any(rule.needs_image for rule in self.rules)
+        """Whether a rule, or what finds duplicates, looks at the image."""
+        asked = self.rules if self.duplicates is None else (*self.rules, self.duplicates)
+        return any(component.needs_image for component in asked)

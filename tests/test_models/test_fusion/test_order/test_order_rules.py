@@ -5,6 +5,7 @@ import torch
 
 from mmbanet.models.fusion import (
     ColorHistogram,
+    CombinedOrder,
     ContourContrast,
     LabGaussian,
     MeanColor,
@@ -18,7 +19,14 @@ from mmbanet.structures import ClaimRegions
 from ....conftest import DEVICES
 from ..scenes import crowded_scene, to_tensors
 
-RULES = [MeanColor(), LabGaussian(), ColorHistogram(), SmallerInFront(), ContourContrast(0, 0)]
+RULES = [
+    MeanColor(),
+    LabGaussian(),
+    ColorHistogram(),
+    SmallerInFront(),
+    ContourContrast(0, 0),
+    CombinedOrder(),
+]
 
 
 @pytest.mark.parametrize('device', DEVICES)

@@ -29,6 +29,11 @@ def evaluate(
     """
     check_checkpoint(checkpoint)
     config = config.copy()
+    # A checkpoint's weights are the averaged ones where a training averages; to look for more in it
+    # refuses those that hold weights alone.
+    config.custom_hooks = [
+        hook for hook in config.get('custom_hooks', ()) if hook.get('type') != 'EMAHook'
+    ]
     config.load_from = None if checkpoint is None else str(checkpoint)
     runner = Runner.from_cfg(config)
     runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)

@@ -3,9 +3,9 @@
     python tools/benchmarks/fit_order.py --photographs ROOT
 
 composes scenes of the *training* images of a COCO panoptic data set, looks at them through the
-simulated mask head, asks the rules about every occluded pair and writes the weights to
-``mmbanet/models/fusion/order/combined_weights.py`` with where they come from. It prints what each
-feature is worth, by cross-validation over scenes.
+simulated mask head, asks the rules about every occluded pair and writes the weights, with where
+they come from, as the module that ``mmbanet/models/fusion/order/combined_weights.py`` is. It prints
+what each feature is worth, by cross-validation over scenes.
 """
 
 from mmbanet.cli import run_tool
@@ -23,7 +23,6 @@ from mmengine.utils import ProgressBar
 from order_inputs import load_scene
 
 from mmbanet.models.fusion import CombinedOrder
-from mmbanet.models.fusion.order import combined_order
 from mmbanet.scenes.photographs.compose import Composer
 from mmbanet.scenes.photographs.mask_head import SimulatedMaskHead
 from mmbanet.scenes.photographs.source import PhotographSource
@@ -34,7 +33,7 @@ FOLDS = 5
 # Strength of the prior of weights around 0, for features of standard deviation 1.
 RIDGE = 1e-3
 STEPS = 30
-OUT = Path(combined_order.__file__).with_name('combined_weights.py')
+OUT = Path('work_dirs/benchmarks/combined_weights.py')
 
 
 def main() -> None:
@@ -66,6 +65,7 @@ def main() -> None:
         for kind, chosen in (('ground', names), ('no_ground', without))
     }
     digest = hashlib.sha256(matrix(features, names).round(6).tobytes()).hexdigest()[:16]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(
         as_module(
             weights, args.photographs.resolve().name, args.scenes, args.seed, len(scenes), digest

@@ -11,7 +11,7 @@ from .scene import draw_scene
 from .writer import write_scene
 
 #: Part of the record of a data set; raise it when the same seed gives other files.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 MIN_SIZE = 64
 
 

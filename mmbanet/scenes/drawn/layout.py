@@ -12,10 +12,10 @@ from .textures import THING_FAMILIES, draw_color
 MAX_THINGS = 7
 #: Share of images without any thing.
 EMPTY_SHARE = 0.02
-#: Chance that a thing takes the colour of one that it overlaps.
-ALIKE_CHANCE = 0.1
-#: Otherwise the colours of overlapping things differ by at least this angle in RGB (radians).
-MIN_COLOR_ANGLE = 0.22
+#: Chance that a thing takes the colours of one that it overlaps: two riders in one team's clothes.
+ALIKE_CHANCE = 0.92
+#: Sizes at the upper and at the lower edge of the ground that things stand on.
+PERSPECTIVE = (0.75, 1.15)
 #: Two boxes never overlap more than this IoU: a detector's NMS at 0.5 would drop one of them.
 MAX_BOX_IOU = 0.45
 
@@ -50,12 +50,12 @@ _POPULATION = {
 
 #: (small class, class it lies in front of, chance, settings, where its centre lies on the host).
 _MOUNTED = (
-    ('tie', 'figure', 0.5, ('street', 'meadow', 'lake'), ((0.4, 0.6), (0.34, 0.56))),
-    ('sign', 'bus', 0.7, ('street',), ((0.15, 0.85), (0.3, 0.7))),
-    ('ball', 'boulder', 0.6, ('meadow', 'lake'), ((0.2, 0.8), (0.3, 0.8))),
-    ('ball', 'figure', 0.25, ('street', 'meadow', 'lake'), ((0.3, 0.7), (0.3, 0.85))),
-    ('ball', 'bus', 0.25, ('street',), ((0.15, 0.85), (0.3, 0.7))),
-    ('ball', 'boat', 0.35, ('lake', 'sea'), ((0.35, 0.65), (0.4, 0.8))),
+    ('tie', 'figure', 0.25, ('street', 'meadow', 'lake'), ((0.4, 0.6), (0.34, 0.56))),
+    ('sign', 'bus', 0.3, ('street',), ((0.15, 0.85), (0.3, 0.7))),
+    ('ball', 'boulder', 0.25, ('meadow', 'lake'), ((0.2, 0.8), (0.3, 0.8))),
+    ('ball', 'figure', 0.1, ('street', 'meadow', 'lake'), ((0.3, 0.7), (0.3, 0.85))),
+    ('ball', 'bus', 0.1, ('street',), ((0.15, 0.85), (0.3, 0.7))),
+    ('ball', 'boat', 0.15, ('lake', 'sea'), ((0.35, 0.65), (0.4, 0.8))),
 )
 #: (small class, region it stands on by itself, chance).
 _ALONE = (('sign', 'wall', 0.2), ('ball', 'grass', 0.1))
@@ -67,10 +67,11 @@ class Thing:
 
     name: str
     pose: Pose
-    color: np.ndarray  # (3,) RGB 0..255
+    colors: np.ndarray  # (3, 3) RGB 0..255, of the parts' tones
     depth: float  # larger is nearer
     coverage: np.ndarray  # (size, size) float32, 0..1
     shade: np.ndarray  # (size, size) float32, brightness of the parts
+    tone: np.ndarray  # (size, size) uint8, which of the colours
 
     @property
     def mask(self) -> np.ndarray:
@@ -135,6 +136,9 @@ def _place(
             cy = rng.uniform(top + 0.55 * h, max(bottom - 0.35 * h, top + 0.6 * h))
         else:
             base = rng.uniform(top + 0.25 * (bottom - top), bottom + 0.06 * size)
+            far, near = PERSPECTIVE
+            scale = far + (near - far) * (base - top) / max(bottom - top, 1)
+            w, h = scale * w, scale * h
             cy = base - h / 2
         cx = rng.uniform(0.1, 0.9) * size
         if things and rng.random() < 0.7:
@@ -177,31 +181,19 @@ def _build(
     things: Iterable[Thing],
     host: 'Thing | None' = None,
 ) -> Thing:
-    if host is not None:
-        near = [host]
-    else:
-        near = [t for t in things if _box_iou(pose.box, t.pose.box) > 0.02]
-    color = _draw_thing_color(rng, name, [t.color for t in near])
-    coverage, shade = draw_parts(OUTLINES[name](rng), pose, ground.size)
-    return Thing(name, pose, color, float(depth), coverage, shade)
+    # A tie has other colours than its figure.
+    near = [t for t in things if host is None and _box_iou(pose.box, t.pose.box) > 0.02]
+    colors = _draw_colors(rng, name, near)
+    coverage, shade, tone = draw_parts(OUTLINES[name](rng), pose, ground.size)
+    return Thing(name, pose, colors, float(depth), coverage, shade, tone)
 
 
-def _draw_thing_color(rng: np.random.Generator, name: str, others: list[np.ndarray]) -> np.ndarray:
-    """A colour of the class's family that differs from the others', or now and then is alike."""
-    color = draw_color(rng, THING_FAMILIES[name])
+def _draw_colors(rng: np.random.Generator, name: str, others: list[Thing]) -> np.ndarray:
+    """Colours of the class's families, or now and then those of another thing, nearly."""
     if others and rng.random() < ALIKE_CHANCE:
-        other = others[rng.integers(len(others))]
-        alike = other * rng.uniform(0.97, 1.03, 3) * rng.uniform(0.8, 1.15)
-        return np.clip(alike, 0, 255).astype(np.float32)
-    for _ in range(20):
-        if all(_angle(color, other) > MIN_COLOR_ANGLE for other in others):
-            break
-        color = draw_color(rng, THING_FAMILIES[name])
-    return color
-
-
-def _angle(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))
+        alike = others[rng.integers(len(others))].colors * rng.uniform(0.985, 1.015, 3)
+        return np.clip(alike * rng.uniform(0.9, 1.1), 0, 255).astype(np.float32)
+    return np.stack([draw_color(rng, family) for family in THING_FAMILIES[name]])
 
 
 def _box_iou(a: np.ndarray, b: np.ndarray) -> float:

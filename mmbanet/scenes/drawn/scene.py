@@ -78,8 +78,11 @@ def _paint(rng: np.random.Generator, ground: Ground, things: list[Thing]) -> np.
     image = paint_ground(rng, ground)
     for thing in reversed(things):
         _paint_thing(rng, image, thing)
-    # One light for the whole scene; its tint is slight, since hue is what tells things apart.
-    image *= rng.uniform(0.82, 1.08) * rng.uniform(0.96, 1.04, 3).astype(np.float32)
+    # One light and one lens for the whole scene; in some there is little contrast.
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.45, 0.8) * len(image) / 128)
+    contrast = np.float32(rng.uniform(0.5, 0.75) if rng.random() < 0.2 else rng.uniform(0.9, 1.1))
+    image = (image - 110) * contrast + np.float32(rng.uniform(90, 125))
+    image *= rng.uniform(0.95, 1.05, 3).astype(np.float32)
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1.5, 4.5))
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
@@ -96,7 +99,9 @@ def _paint_thing(rng: np.random.Generator, image: np.ndarray, thing: Thing) -> N
     y, x = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
     yy, xx = np.mgrid[y, x].astype(np.float32)
     u, v = thing.pose.to_unit(xx, yy)
-    light = PATTERNS[thing.name](rng, u, v) * thing.shade[y, x]
+    light, second = PATTERNS[thing.name](rng, u, v)
+    tone = thing.tone[y, x]
+    light = light * thing.shade[y, x]
     # Light falls from one side, and the rim is darker than the middle.
     slope = rng.uniform(-0.25, 0.25, 2)
     light *= 1 + slope[0] * (u - 0.5) + slope[1] * (v - 0.5)
@@ -104,5 +109,8 @@ def _paint_thing(rng: np.random.Generator, image: np.ndarray, thing: Thing) -> N
     light *= 0.72 + 0.28 * cv2.GaussianBlur(rim, (0, 0), 0.7 * soft)
     light *= 1 + 0.03 * smooth_noise(rng, u.shape, (3 * soft, 3 * soft))
     alpha = coverage[y, x, None]
-    color = np.clip(light[..., None] * thing.color, 0, 255)
+    # The pattern is on the first tone: jacket, body, sail.
+    second = (second * (tone == 0))[..., None]
+    hue = (1 - second) * thing.colors[tone] + second * thing.colors[1]
+    color = np.clip(light[..., None] * hue, 0, 255)
     image[y, x] += alpha * (color - image[y, x])

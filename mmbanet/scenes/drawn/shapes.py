@@ -1,7 +1,7 @@
 """Outlines of the things: polygons in the unit square, and the pose that puts them on the image.
 
-A part is a polygon with a shade. A shade scales the brightness of the thing's one colour and so
-leaves its direction in RGB alone, which is what section 3.3 of the paper compares.
+A part is a polygon with one of the thing's colours and a shade, which scales its brightness:
+jacket, trousers and skin of a figure, body, stripe and panes of a bus.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Part(NamedTuple):
 
     polygon: np.ndarray  # (N, 2) x, y in the unit square, y down
     shade: float
+    tone: int = 0  # which of the thing's colours
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,20 @@ class Pose:
         return u + 0.5, v + 0.5
 
 
-def draw_parts(parts: tuple[Part, ...], pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rasterises a thing: coverage (size, size) in 0..1 and shade (size, size)."""
+def draw_parts(
+    parts: tuple[Part, ...], pose: Pose, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rasterises a thing: coverage in 0..1, shade and tone of each pixel, all (size, size)."""
     coverage = np.zeros((size, size), np.uint8)
     shade = np.ones((size, size), np.float32)
+    tone = np.zeros((size, size), np.uint8)
     for part in parts:
         points = pose.to_pixels(part.polygon) * (1 << _SUBPIXEL_BITS)
         points = [np.rint(points).astype(np.int32)]
         cv2.fillPoly(coverage, points, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
         cv2.fillPoly(shade, points, part.shade, cv2.LINE_8, _SUBPIXEL_BITS)
-    return coverage.astype(np.float32) / 255, shade
+        cv2.fillPoly(tone, points, part.tone, cv2.LINE_8, _SUBPIXEL_BITS)
+    return coverage.astype(np.float32) / 255, shade, tone
 
 
 def _box(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
@@ -88,10 +93,10 @@ def _figure(rng: np.random.Generator) -> tuple[Part, ...]:
     torso = [[0.32, 0.21], [0.68, 0.21], [0.9, 0.27], [1, 0.56], [0.86, 0.6], [0.76, 0.68]]
     torso += [[0.24, 0.68], [0.14, 0.6], [0, 0.56], [0.1, 0.27]]
     return (
-        Part(np.array(left), 0.62),
-        Part(np.array(right), 0.62),
+        Part(np.array(left), 0.85, 1),
+        Part(np.array(right), 0.85, 1),
         Part(np.array(torso), 1.0),
-        Part(_ellipse(0.5, 0.12, 0.22, 0.12), 1.2),
+        Part(_ellipse(0.5, 0.12, 0.22, 0.12), 1.0, 2),
     )
 
 
@@ -103,9 +108,9 @@ def _bus(rng: np.random.Generator) -> tuple[Part, ...]:
     wheels = [_ellipse(x, 0.87, 0.09, 0.13) for x in (0.22, 0.78)]
     return (
         Part(np.array(body), 1.0),
-        *(Part(pane, 0.5) for pane in panes),
-        Part(_box(0, 0.68, 1, 0.73), 0.75),
-        *(Part(wheel, 0.4) for wheel in wheels),
+        *(Part(pane, 1.0, 2) for pane in panes),
+        Part(_box(0, 0.6, 1, 0.73), 1.0, 1),
+        *(Part(wheel, 0.5, 2) for wheel in wheels),
     )
 
 
@@ -114,9 +119,9 @@ def _boat(rng: np.random.Generator) -> tuple[Part, ...]:
     hull = [[0, 0.7], [1, 0.7], [0.84, 0.94], [0.76, 1], [0.22, 1], [0.14, 0.94]]
     return (
         Part(np.array([[peak + 0.02, 0], [0.94, 0.64], [peak + 0.02, 0.64]]), 1.1),
-        Part(np.array([[peak - 0.04, 0.08], [peak - 0.04, 0.64], [0.08, 0.64]]), 0.95),
-        Part(_box(peak - 0.04, 0, peak + 0.02, 0.72), 0.5),
-        Part(np.array(hull), 0.62),
+        Part(np.array([[peak - 0.04, 0.08], [peak - 0.04, 0.64], [0.08, 0.64]]), 0.95, 1),
+        Part(_box(peak - 0.04, 0, peak + 0.02, 0.72), 0.6, 2),
+        Part(np.array(hull), 0.9, 2),
     )
 
 
@@ -137,11 +142,11 @@ def _kite(rng: np.random.Generator) -> tuple[Part, ...]:
 def _tie(rng: np.random.Generator) -> tuple[Part, ...]:
     knot = [[0.1, 0], [0.9, 0], [0.72, 0.2], [0.28, 0.2]]
     blade = [[0.3, 0.17], [0.7, 0.17], [1, 0.8], [0.5, 1], [0, 0.8]]
-    return Part(np.array(blade), 1.0), Part(np.array(knot), 0.75)
+    return Part(np.array(blade), 1.0), Part(np.array(knot), 0.75, 1)
 
 
 def _sign(rng: np.random.Generator) -> tuple[Part, ...]:
-    return Part(_box(0, 0, 1, 1), 0.7), Part(_box(0.12, 0.12, 0.88, 0.88), 1.0)
+    return Part(_box(0, 0, 1, 1), 1.0, 1), Part(_box(0.12, 0.12, 0.88, 0.88), 1.0)
 
 
 def _ball(rng: np.random.Generator) -> tuple[Part, ...]:

@@ -1,8 +1,10 @@
 """Occlusion handling and fusion of instances and semantics (sections 3.3, 3.4 and 4.3)."""
 
+from .base import FusionHead
 from .compose import compose_panoptic_map
 from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
+from .logit_fusion import LogitFusionHead
 from .occlusion import explain_occlusion, resolve_occlusion
 from .order import (
     ColorHistogram,
@@ -18,7 +20,9 @@ from .settings import OcclusionSettings
 __all__ = [
     'ColorHistogram',
     'ContourContrast',
+    'FusionHead',
     'LabGaussian',
+    'LogitFusionHead',
     'MeanColor',
     'OcclusionAwareFusionHead',
     'OcclusionSettings',

@@ -1,4 +1,4 @@
-# Panoptic SegFormer's mask-wise merging on PanopticFPN and its checkpoint: nothing is trained for it.
+# Mask-wise merging, of Panoptic SegFormer, on PanopticFPN and its checkpoint: nothing is trained.
 _base_ = ['../panoptic_fpn/panoptic_fpn_r18_fpn_scenes.py']
 
 limit = _base_.model.test_cfg.panoptic.stuff_area_limit

@@ -1,4 +1,4 @@
-# Panoptic SegFormer's mask-wise merging on mmdet's PanopticFPN with its published checkpoint: nothing is trained.
+# Mask-wise merging, of Panoptic SegFormer, on PanopticFPN and its checkpoint: nothing is trained.
 _base_ = ['mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', '../_base_/logit_fusion.py']
 
 model = _base_.logit_fusion.mask_wise

@@ -186,7 +186,8 @@ def test_half_precision_and_inputs_left_alone(rule, dtype):
     low = head(rule).predict([instances], [logits.to(dtype)])[0]
     full = head(rule).predict([instances], [logits.to(dtype).float()])[0]
     assert torch.equal(low.segment_ids, full.segment_ids)
-    assert torch.equal(before[0], instances.mask_logits) and torch.equal(before[1], logits)
+    assert torch.equal(before[0], instances.mask_logits)
+    assert torch.equal(before[1], logits)
 
 
 @pytest.mark.parametrize('rule', RULES)
@@ -227,4 +228,5 @@ def test_loss_is_finite_and_reaches_logits(count):
     )
     loss = PanopticLoss(T, 0.1)([instances], logits, [sample])
     loss.backward()
-    assert loss.isfinite() and logits.grad.abs().sum() > 0
+    assert loss.isfinite()
+    assert logits.grad.abs().sum() > 0

@@ -5,7 +5,7 @@ from mmbanet.registry import MODELS
 
 from .deform_conv import DeformConv2dPack
 from .detectors import BANet, InstanceSemanticFusion
-from .fusion import OcclusionAwareFusionHead, resolve_occlusion
+from .fusion import LogitFusionHead, OcclusionAwareFusionHead, resolve_occlusion
 from .oracles import OracleModel
 from .roi import InstanceFeatureMaskHead, S2IRoIExtractor
 from .semantic import (
@@ -27,6 +27,7 @@ __all__ = [
     'I2SHead',
     'InstanceFeatureMaskHead',
     'InstanceSemanticFusion',
+    'LogitFusionHead',
     'OcclusionAwareFusionHead',
     'OracleModel',
     'RoIAlign',

@@ -20,14 +20,16 @@ from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanoptic
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig, PixelList
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from ..fusion import OcclusionAwareFusionHead, select_detections
+from ..fusion import FusionHead, select_detections
 from ..roi import S2IRoIExtractor
 from ..roi.gt_boxes import sample_gt_boxes
-from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits
+from ..roi.mask_logits import own_logits, recorded_outputs
+from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits, resized_logits
 from .checks import check_parts, last_stage
 from .drawing import semantic_prediction
 from .img_metas import without_padding
@@ -93,14 +95,19 @@ class BANet(TwoStagePanopticSegmentor):
         """Whether instance features flow back to the semantic logits."""
         return self.i2s_head is not None
 
+    @property
+    def with_fusion_loss(self) -> bool:
+        """Whether the fusion head has a training loss."""
+        return getattr(self.panoptic_fusion_head, 'has_loss', False)
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """The seven losses of equation (5), by name.
+        """The seven losses of equation (5), by name, and the fusion head's where it has any.
 
         Args:
             batch_inputs: (N, 3, H, W), normalised and padded.
             batch_data_samples: Ground truth of each image.
         """
-        if not (self.with_s2i or self.with_i2s):
+        if not (self.with_s2i or self.with_i2s or self.with_fusion_loss):
             return super().loss(batch_inputs, batch_data_samples)
 
         pyramid = self.extract_feat(batch_inputs)
@@ -119,6 +126,11 @@ class BANet(TwoStagePanopticSegmentor):
             instances = self._instance_features(roi_inputs, rois)
             losses.update(
                 self.i2s_head.loss(semantic['seg_feats'], instances, rois, batch_data_samples)
+            )
+        if self.with_fusion_loss:
+            instances = self._true_instances(roi_inputs, batch_data_samples)
+            losses.update(
+                self.panoptic_fusion_head.loss(instances, semantic['seg_preds'], batch_data_samples)
             )
         return losses
 
@@ -146,7 +158,8 @@ class BANet(TwoStagePanopticSegmentor):
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, samples)
-        detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
+        with recorded_outputs(self.roi_head.mask_head) as mask_outputs:
+            detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
         if self.with_i2s:
             boxes = [
                 item.bboxes[chosen]
@@ -166,9 +179,15 @@ class BANet(TwoStagePanopticSegmentor):
             sample.pred_instances = instances
             sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
 
-        if isinstance(self.panoptic_fusion_head, OcclusionAwareFusionHead):
+        head = self.panoptic_fusion_head
+        if isinstance(head, FusionHead):
             images = self._images_for_fusion(batch_inputs, img_metas, rescale)
-            panoptic = self.panoptic_fusion_head.predict(detections, labels, images)
+            semantics = labels
+            if head.needs_semantic_logits:
+                semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
+            if head.needs_mask_logits:
+                detections = own_logits(mask_outputs, detections)
+            panoptic = head.predict(detections, semantics, images)
         else:
             panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
@@ -233,6 +252,22 @@ class BANet(TwoStagePanopticSegmentor):
         if self.roi_head.with_shared_head:
             crops = self.roi_head.shared_head(crops)
         return last_stage(self.roi_head.mask_head).instance_features(crops)
+
+    def _true_instances(
+        self, roi_inputs: Sequence[Tensor], data_samples: SampleList
+    ) -> InstanceList:
+        """The ground-truth boxes with the mask logits that the mask branch gives them."""
+        instances = [
+            InstanceData(bboxes=sample.gt_instances.bboxes, labels=sample.gt_instances.labels)
+            for sample in data_samples
+        ]
+        if not self.panoptic_fusion_head.needs_mask_logits:
+            return instances
+        rois = bbox2roi([item.bboxes for item in instances])
+        with recorded_outputs(self.roi_head.mask_head) as outputs:
+            if len(rois) > 0:
+                self.roi_head._mask_forward(roi_inputs, rois)
+        return own_logits(outputs, instances)
 
     def _i2s_logits(
         self, semantic: dict, roi_inputs: Sequence[Tensor], rois: Tensor, img_metas: Sequence[dict]

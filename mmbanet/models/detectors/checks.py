@@ -1,8 +1,10 @@
 """Combinations of parts that cannot work, refused when the detector is built."""
 
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import nn
 
-from ..fusion import OcclusionAwareFusionHead
+from ..fusion import FusionHead
 from ..semantic.logits import layout_of
 
 
@@ -14,6 +16,7 @@ def check_parts(detector: nn.Module) -> None:
     """
     _check_classes(detector)
     _check_layouts(detector)
+    _check_fusion(detector)
     semantic_head, roi_head = detector.semantic_head, detector.roi_head
     if not (detector.with_s2i or detector.with_i2s):
         return
@@ -67,13 +70,36 @@ def _check_classes(detector: nn.Module) -> None:
 
 def _check_layouts(detector: nn.Module) -> None:
     head = detector.panoptic_fusion_head
-    if isinstance(head, OcclusionAwareFusionHead):  # takes labels
-        return
-    if (detector.semantic_layout, layout_of(head)) == ('stuff_and_things', 'all'):
+    taken = head.semantic_layout if isinstance(head, FusionHead) else layout_of(head)
+    if (detector.semantic_layout, taken) == ('stuff_and_things', 'all'):
         raise ValueError(
             f'panoptic_fusion_head: {type(head).__name__} takes semantic logits of all classes, '
             f'but semantic_head, {type(detector.semantic_head).__name__}, has one channel for all '
             'things'
+        )
+
+
+def _check_fusion(detector: nn.Module) -> None:
+    head, roi_head = detector.panoptic_fusion_head, detector.roi_head
+    if not isinstance(head, FusionHead):
+        return
+    if head.needs_mask_logits:
+        # Others average the probabilities of several stages, or refine them.
+        predicts = type(roi_head).predict_mask is StandardRoIHead.predict_mask
+        mask_head = getattr(roi_head, 'mask_head', None)
+        if not (predicts and isinstance(mask_head, FCNMaskHead)):
+            raise TypeError(
+                f'panoptic_fusion_head: {type(head).__name__} takes mask logits, which a '
+                'StandardRoIHead with an FCNMaskHead has, got '
+                f'{type(roi_head).__name__} with {type(mask_head).__name__}'
+            )
+    on_semantic_head = not detector.with_i2s and hasattr(detector.semantic_head, 'loss_by_feat')
+    if head.has_loss and not on_semantic_head:
+        raise TypeError(
+            f"panoptic_fusion_head: {type(head).__name__}'s loss is of the logits of "
+            'mmbanet.SemanticFeatureHead without an i2s_head, got '
+            f'{type(detector.semantic_head).__name__}'
+            f'{" with an i2s_head" if detector.with_i2s else ""}; loss_weight=0 leaves it out'
         )
 
 

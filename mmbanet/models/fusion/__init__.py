@@ -1,9 +1,11 @@
 """Occlusion handling and fusion of instances and semantics (sections 3.3, 3.4 and 4.3)."""
 
+from .base import FusionHead
 from .compose import compose_panoptic_map
 from .duplicates import DuplicateFilter
 from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
+from .logit_fusion import LogitFusionHead
 from .occlusion import explain_occlusion, resolve_occlusion
 from .order import (
     ColorHistogram,
@@ -22,7 +24,9 @@ __all__ = [
     'CombinedOrder',
     'ContourContrast',
     'DuplicateFilter',
+    'FusionHead',
     'LabGaussian',
+    'LogitFusionHead',
     'MeanColor',
     'OcclusionAwareFusionHead',
     'OcclusionSettings',

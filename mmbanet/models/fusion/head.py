@@ -6,15 +6,13 @@ import warnings
 from numbers import Real
 
 import torch
-from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
-    BasePanopticFusionHead,
-)
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmbanet.registry import MODELS
 
 from ..semantic.logits import semantic_labels
+from .base import FusionHead
 from .checks import (
     check_labels,
     check_masks,
@@ -35,7 +33,7 @@ FIELDS = ('bboxes', 'labels', 'scores', 'masks')
 
 
 @MODELS.register_module()
-class OcclusionAwareFusionHead(BasePanopticFusionHead):
+class OcclusionAwareFusionHead(FusionHead):
     """Fuses any top-down model's instances and semantics; has no parameters.
 
     Args:
@@ -80,10 +78,6 @@ class OcclusionAwareFusionHead(BasePanopticFusionHead):
     def needs_images(self) -> bool:
         """Whether :meth:`predict` looks at the images."""
         return self.settings.need_image
-
-    def loss(self, **kwargs) -> dict:
-        """Nothing is learned here."""
-        return {}
 
     def predict(
         self,

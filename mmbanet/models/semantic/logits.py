@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from mmbanet.ops import bilinear_matrix, resized_argmax
 
+from .resized_logits import ResizedLogits
+
 LAYOUTS = ('all', 'stuff_and_things')
 
 
@@ -128,6 +130,23 @@ def label_maps(
         )
         maps.append(resized_argmax(image_logits, rows, cols)[None].add_(first_label))
     return maps
+
+
+def resized_logits(
+    logits: Tensor, img_metas: Sequence[dict], rescale: bool, layout: str
+) -> list[ResizedLogits]:
+    """:func:`resize_logits` of each image, of which only what is asked for is resized."""
+
+    def matrix(axis: int, meta: dict) -> Tensor:
+        sizes = [meta[name][axis] for name in ('batch_input_shape', 'img_shape', 'ori_shape')]
+        size = logits.shape[2 + axis]
+        resize = _resize_matrix(size, *sizes[:2], sizes[2 if rescale else 1], logits.device)
+        return torch.eye(size, device=logits.device) if resize is None else resize
+
+    return [
+        ResizedLogits(item, matrix(0, meta), matrix(1, meta), layout)
+        for item, meta in zip(logits, img_metas)
+    ]
 
 
 def _resize_matrix(

@@ -1,0 +1,4 @@
+# Mask-wise merging, of Panoptic SegFormer, on PanopticFPN and its checkpoint: nothing is trained.
+_base_ = ['mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', '../_base_/logit_fusion.py']
+
+model = _base_.logit_fusion.mask_wise

@@ -1,0 +1,105 @@
+"""UPSNet's parameter-free panoptic head: Xiong et al., CVPR 2019 (arXiv 1901.03784).
+
+Shapes: K instances, T things, S stuff, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmbanet.models.semantic.resized_logits import ResizedLogits
+
+from ..checks import check_choice, check_threshold
+from .boxes import box_window, resize_into_box
+from .claims import not_taken
+from .contest import OUTSIDE, Contest
+from .rule import LogitRule, StuffChannels
+
+
+@dataclass(frozen=True)
+class UPSNetRule(LogitRule):
+    """Stuff logits, the instances' and that of "unknown" compete for each pixel.
+
+    An instance's logit is its mask logit and the semantic logit of its class, in its box. Unknown,
+    which becomes void, is the largest semantic logit of things minus the largest of the instances'.
+
+    Attributes:
+        removal_thr: An instance of which more is taken by higher scores of its class is dropped.
+        outside: See :class:`Contest`.
+        unknown: Whether there is the unknown class.
+        region_class: Whether an instance becomes stuff where most of its pixels, and at least half,
+            are of that stuff in the semantic prediction.
+    """
+
+    removal_thr: float = 0.3
+    outside: str = 'zero'
+    unknown: bool = True
+    region_class: bool = True
+
+    def __post_init__(self) -> None:
+        check_threshold('removal_thr', self.removal_thr)
+        check_choice('outside', self.outside, OUTSIDE)
+
+    def fuse(
+        self, instances: InstanceData, semantics: ResizedLogits, classes: StuffChannels
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`LogitRule.fuse`."""
+        size = semantics.shape[1:]
+        contest = Contest(size, self.outside, semantics.logits.device)
+        known = Contest(size, self.outside, semantics.logits.device)
+        kept = not_taken(instances.masks, instances.labels, self.removal_thr)
+        for k in kept:
+            box = instances.bboxes[k]
+            window = box_window(box, size)
+            semantic = semantics.window(int(instances.labels[k]), window)
+            known.enter(window, semantic)
+            contest.enter(window, semantic + resize_into_box(instances.mask_logits[k], box, window))
+        best, owner = contest.finish()
+        explained = known.finish()[0]
+
+        likely = semantics.argmax(classes.all)
+        stuff, has_stuff = classes.stuff, len(classes.stuff) > 0
+        labels = semantics.argmax(stuff) if has_stuff else torch.full_like(likely, classes.void)
+        # Without an instance the decision is that of the semantic prediction.
+        is_unknown = (likely < classes.num_things) & self.unknown
+        pixels = (best.flatten() > -torch.inf).nonzero().squeeze(1)
+        if len(pixels) > 0:
+            none = torch.full((len(pixels),), -torch.inf, device=pixels.device)
+            top_stuff = semantics.at(labels.flatten()[pixels], pixels) if has_stuff else none
+            rest = none
+            if self.unknown:
+                thing = semantics.argmax(classes.things).flatten()[pixels]
+                rest = semantics.at(thing, pixels) - explained.flatten()[pixels]
+            value = best.flatten()[pixels]
+            wins = (value > top_stuff) & (value >= rest)
+            owner.view(-1)[pixels[~wins]] = -1
+            is_unknown.view(-1)[pixels] = (rest > top_stuff) & ~wins
+        labels[is_unknown] = classes.void
+        if self.region_class:
+            _become_stuff(owner, labels, likely, len(kept), classes)
+        kept = torch.tensor(kept, dtype=torch.int64, device=owner.device)
+        return torch.where(
+            owner < 0, owner, kept[owner.clamp(min=0)] if len(kept) else owner
+        ), labels
+
+
+def _become_stuff(
+    owner: Tensor, labels: Tensor, likely: Tensor, count: int, classes: StuffChannels
+) -> None:
+    """Gives the pixels of instances that are stuff, by most of their pixels, to stuff."""
+    owned = owner >= 0
+    if not owned.any():
+        return
+    num_labels = classes.void
+    votes = torch.bincount(owner[owned] * num_labels + likely[owned], minlength=count * num_labels)
+    votes = votes.view(count, num_labels)
+    most, label = votes.max(dim=1)
+    area = votes.sum(dim=1)
+    change = (label >= classes.num_things) & (2 * most >= area) & (area > 0)
+    changed = owned & change[owner.clamp(min=0)]
+    labels[changed] = label[owner[changed]]
+    owner[changed] = -1

@@ -1,0 +1,77 @@
+"""The configs of fusion by logits train and test; what the head needs is refused where it lacks."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+
+from mmbanet.models import LogitFusionHead
+
+from ...conftest import CONFIGS, make_sample
+from ..families import occlusion_aware, panoptic_fpn, with_cascade
+
+FOLDERS = ('upsnet', 'efficientps', 'jsis', 'panoptic_segformer')
+ALL = sorted(path for folder in FOLDERS for path in (CONFIGS / folder).glob('*.py'))
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_trains_and_tests(path):
+    cfg = Config.fromfile(path).model
+    cfg.backbone.init_cfg = None
+    if 'coco' in path.stem:  # a narrow backbone
+        cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
+        cfg.neck.in_channels = [32, 64, 128, 256]
+    cfg.roi_head.bbox_head.fc_out_channels = 32
+    cfg.train_cfg.rpn_proposal.max_per_img = 50
+    cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
+    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
+    model = MODELS.build(cfg).train()
+    counts = dict(num_things_classes=model.num_things_classes, num_classes=model.num_classes)
+    batch = dict(
+        inputs=[torch.randint(0, 256, (3, 96, 96)).byte()],
+        data_samples=[make_sample(96, 96, **counts)],
+    )
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    for _ in range(2):
+        losses = model.train_step(batch, optimizer)
+        assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
+    assert ('loss_panoptic' in losses) == ('upsnet' in path.stem)
+    sample = make_sample(96, 96, **counts)
+    sample.set_metainfo(dict(ori_shape=(70, 80), scale_factor=(96 / 80, 96 / 70)))
+    result = model.test_step(dict(inputs=batch['inputs'], data_samples=[sample]))[0]
+    assert result.pred_panoptic_seg.sem_seg.shape == (1, 70, 80)
+    assert 'mask_logits' not in result.pred_instances
+
+
+def with_rule(cfg, rule):
+    cfg = occlusion_aware(cfg)
+    cfg.panoptic_fusion_head.merge(dict(type='mmbanet.LogitFusionHead', rule=rule))
+    for name in ('occlusion_thr', 'removal_thr'):
+        cfg.test_cfg.panoptic.pop(name)
+    return cfg
+
+
+@pytest.mark.parametrize('rule', ['upsnet', 'efficientps'])
+def test_one_channel_for_all_things_is_refused(rule):
+    with pytest.raises(ValueError, match='one channel for all things'):
+        MODELS.build(with_rule(panoptic_fpn(), rule))
+
+
+def test_cascades_are_refused():
+    with pytest.raises(TypeError, match='takes mask logits'):
+        MODELS.build(with_rule(with_cascade(panoptic_fpn()), 'jsis'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(rule='other'), 'rule must be one of'),
+        (dict(rule='jsis', loss_weight=0.1), 'is not learned'),
+        (dict(test_cfg=dict(score_thr=0.5, nms=None)), 'missing: stuff_area_limit'),
+        (dict(test_cfg=dict(score_thr=0.5, nms=None, stuff_area_limit=1, pairs=1)), 'unknown: pai'),
+    ],
+)
+def test_settings_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        LogitFusionHead(**dict(dict(rule='upsnet'), **change))

@@ -1,0 +1,133 @@
+"""Every learning-free fusion on the detections and logits of one trained model.
+
+    python tools/benchmarks/fusion_rules.py CONFIG CHECKPOINT [--out TABLE.json] [--cfg-options ...]
+
+The model has logits of all classes. Its settings of test_cfg.panoptic are those of every fusion;
+each rival has its own further ones. Prints a table of PQ, order accuracy where the config measures
+it, and milliseconds per image.
+"""
+
+import argparse
+import json
+import time
+from copy import deepcopy
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.evaluator import Evaluator
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+
+COMMON = ('score_thr', 'nms', 'stuff_area_limit')
+OURS = {
+    'score order (Panoptic FPN)': dict(order=None),
+    'mean colour (BANet)': dict(order=dict(type='mmbanet.MeanColor')),
+    'contour': dict(order=dict(type='mmbanet.ContourContrast')),
+}
+RIVALS = {
+    'UPSNet': ('upsnet', {}),
+    'UPSNet, boxes only': ('upsnet', dict(outside='exclude')),
+    'UPSNet, without unknown': ('upsnet', dict(unknown=False)),
+    'UPSNet, boxes only, without unknown': ('upsnet', dict(outside='exclude', unknown=False)),
+    'EfficientPS': ('efficientps', {}),
+    'EfficientPS, boxes only': ('efficientps', dict(outside='exclude')),
+    'EfficientPS, boxes only, masks x 4': (
+        'efficientps',
+        dict(outside='exclude', mask_logit_scale=4.0),
+    ),
+    'JSIS-Net': ('jsis', {}),
+    'mask-wise': ('mask_wise', {}),
+    'mask-wise, stuff as masks': ('mask_wise', dict(stuff='masks')),
+}
+
+
+def fusion_heads(cfg: Config) -> dict:
+    """The heads by name."""
+    settings = cfg.model.test_cfg.panoptic
+    common = {name: settings[name] for name in COMMON}
+    counts = {
+        name: cfg.model.panoptic_fusion_head[name]
+        for name in ('num_things_classes', 'num_stuff_classes')
+    }
+    ours = {
+        name: dict(type='mmbanet.OcclusionAwareFusionHead', test_cfg=settings, **counts, **order)
+        for name, order in OURS.items()
+    }
+    rivals = {
+        name: dict(
+            type='mmbanet.LogitFusionHead', rule=rule, test_cfg=dict(common, **own), **counts
+        )
+        for name, (rule, own) in RIVALS.items()
+    }
+    return {name: MODELS.build(head) for name, head in (ours | rivals).items()}
+
+
+def main() -> None:
+    """Runs the model once and all fusions on what it gives."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--images', type=int, help='only the first so many')
+    parser.add_argument('--out', help='JSON file of the table')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope('mmdet')
+    cfg.model.backbone.init_cfg = None
+    heads = fusion_heads(cfg)
+    model = MODELS.build(cfg.model).eval()
+    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    capture = heads['JSIS-Net']
+    model.panoptic_fusion_head = capture
+    # The images are handed out to all.
+    capture.needs_images = True
+    original = capture.predict
+
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    evaluators, seconds = {}, dict.fromkeys(heads, 0.0)
+    for name in heads:
+        evaluators[name] = Evaluator(deepcopy(cfg.test_evaluator))
+        evaluators[name].dataset_meta = loader.dataset.metainfo
+    count = 0
+    for batch in loader:
+        if args.images is not None and count >= args.images:
+            break
+        given = []
+
+        def keep(*inputs, given=given):
+            given[:] = inputs
+            return original(*inputs)
+
+        capture.predict = keep
+        with torch.no_grad():
+            (sample,) = model.test_step(batch)
+        capture.predict = original
+        detections, semantics, images = given
+        labels = [sample.pred_sem_seg.sem_seg]
+        for name, head in heads.items():
+            start = time.perf_counter()
+            if head.needs_semantic_logits:
+                (result,) = head.predict(detections, semantics)
+            else:
+                (result,) = head.predict(detections, labels, images)
+            seconds[name] += time.perf_counter() - start
+            sample.pred_panoptic_seg = result
+            evaluators[name].process([deepcopy(sample)], batch)
+        count += 1
+    rows = {}
+    for name, evaluator in evaluators.items():
+        metrics = evaluator.evaluate(len(loader.dataset) if args.images is None else count)
+        rows[name] = dict(
+            {key: float(value) for key, value in metrics.items()},
+            milliseconds=1000 * seconds[name] / count,
+        )
+    for name, row in rows.items():
+        print(f'{name:40}', {key: round(value, 2) for key, value in row.items()})
+    if args.out:
+        with open(args.out, 'w') as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == '__main__':
+    main()

@@ -133,7 +133,7 @@ def test_scenes_hold_what_occlusion_handling_is_about(scenes):
     assert inside >= 0.6 * small_in_front
 
 
-def test_colour_mostly_but_not_always_tells_which_is_in_front(scenes):
+def test_colour_tells_which_is_in_front_as_often_as_on_photographs(scenes):
     """Section 3.3: the overlap goes to the thing whose mean RGB is closer, given the full masks."""
     content, _ = read(scenes)
     right = []
@@ -146,7 +146,7 @@ def test_colour_mostly_but_not_always_tells_which_is_in_front(scenes):
             means /= np.linalg.norm(means, axis=1, keepdims=True)
             similarity = means @ direction[front & behind].mean(0)
             right.append(similarity[0] > similarity[1])
-    assert 0.85 <= np.mean(right) <= 0.98
+    assert 0.57 <= np.mean(right) <= 0.77
 
 
 def files(root: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ MAX_THINGS = 7
 #: Share of images without any thing.
 EMPTY_SHARE = 0.02
 #: Chance that a thing takes the colours of one that it overlaps: two riders in one team's clothes.
-ALIKE_CHANCE = 0.92
+ALIKE_CHANCE = 0.87
 #: Sizes at the upper and at the lower edge of the ground that things stand on.
 PERSPECTIVE = (0.75, 1.15)
 #: Two boxes never overlap more than this IoU: a detector's NMS at 0.5 would drop one of them.
@@ -192,7 +192,7 @@ def _draw_colors(rng: np.random.Generator, name: str, others: list[Thing]) -> np
     """Colours of the class's families, or now and then those of another thing, nearly."""
     if others and rng.random() < ALIKE_CHANCE:
         alike = others[rng.integers(len(others))].colors * rng.uniform(0.985, 1.015, 3)
-        return np.clip(alike * rng.uniform(0.9, 1.1), 0, 255).astype(np.float32)
+        return np.clip(alike * rng.uniform(0.86, 1.14), 0, 255).astype(np.float32)
     return np.stack([draw_color(rng, family) for family in THING_FAMILIES[name]])
 
 

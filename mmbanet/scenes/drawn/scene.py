@@ -79,7 +79,7 @@ def _paint(rng: np.random.Generator, ground: Ground, things: list[Thing]) -> np.
     for thing in reversed(things):
         _paint_thing(rng, image, thing)
     # One light and one lens for the whole scene; in some there is little contrast.
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.45, 0.8) * len(image) / 128)
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.6) * len(image) / 128)
     contrast = np.float32(rng.uniform(0.5, 0.75) if rng.random() < 0.2 else rng.uniform(0.9, 1.1))
     image = (image - 110) * contrast + np.float32(rng.uniform(90, 125))
     image *= rng.uniform(0.95, 1.05, 3).astype(np.float32)
@@ -103,11 +103,11 @@ def _paint_thing(rng: np.random.Generator, image: np.ndarray, thing: Thing) -> N
     tone = thing.tone[y, x]
     light = light * thing.shade[y, x]
     # Light falls from one side, and the rim is darker than the middle.
-    slope = rng.uniform(-0.25, 0.25, 2)
+    slope = rng.uniform(-0.45, 0.45, 2)
     light *= 1 + slope[0] * (u - 0.5) + slope[1] * (v - 0.5)
     rim = cv2.erode(coverage, np.ones((3, 3), np.uint8))[y, x]
     light *= 0.72 + 0.28 * cv2.GaussianBlur(rim, (0, 0), 0.7 * soft)
-    light *= 1 + 0.03 * smooth_noise(rng, u.shape, (3 * soft, 3 * soft))
+    light *= 1 + 0.07 * smooth_noise(rng, u.shape, (3 * soft, 3 * soft))
     alpha = coverage[y, x, None]
     # The pattern is on the first tone: jacket, body, sail.
     second = (second * (tone == 0))[..., None]

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <limits>
 
+#include "pytorch_device_registry.hpp"
+
 namespace {
 
 // Coordinates of pixels are ints in the kernels.
@@ -214,6 +216,14 @@ Tensor resized_argmax(const Tensor& logits, const std::optional<Tensor>& rows,
   return DISPATCH_DEVICE_IMPL(resized_argmax_impl, logits, kernel_matrix(rows),
                               kernel_matrix(columns));
 }
+
+REGISTER_DEVICE_IMPL(roi_inlay_impl, CPU, mmbanet::roi_inlay_cpu);
+REGISTER_DEVICE_IMPL(roi_inlay_backward_impl, CPU, mmbanet::roi_inlay_backward_cpu);
+REGISTER_DEVICE_IMPL(roi_upsample_impl, CPU, mmbanet::roi_upsample_cpu);
+REGISTER_DEVICE_IMPL(roi_upsample_backward_impl, CPU, mmbanet::roi_upsample_backward_cpu);
+REGISTER_DEVICE_IMPL(roi_align_impl, CPU, mmbanet::roi_align_cpu);
+REGISTER_DEVICE_IMPL(roi_align_backward_impl, CPU, mmbanet::roi_align_backward_cpu);
+REGISTER_DEVICE_IMPL(resized_argmax_impl, CPU, mmbanet::resized_argmax_cpu);
 
 }  // namespace
 

@@ -1,15 +1,18 @@
-// Device-independent entry points. Each device registers its implementation under these names with
-// REGISTER_DEVICE_IMPL. The arguments have been checked; RoIs are float64 and contiguous, on the
-// CPU with valid image indices. Features are contiguous in their suggested memory format, NCHW or
-// channels-last, and so must be the result.
+// Device-independent entry points. Implementations are registered under these names with mmcv's
+// REGISTER_DEVICE_IMPL: the CPU's in mmbanet_ops.cpp, CUDA's beside their kernels. The
+// arguments have been checked; RoIs are float64 and contiguous, on the CPU with valid image
+// indices. Features are contiguous in their suggested memory format, NCHW or channels-last, and so
+// must be the result.
 //
 // Shapes: input (K, C, h, w), rois (K, 5), maps and gradients of maps (N, C, H, W).
 #pragma once
 
+// Not mmcv's headers, nor all of ATen: they take four times as long to compile.
+#include <ATen/core/Tensor.h>
+
 #include <optional>
 
-#include "pytorch_cpp_helper.hpp"
-#include "pytorch_device_registry.hpp"
+using at::Tensor;
 
 Tensor roi_inlay_impl(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                       int64_t width, double spatial_scale, bool aligned);
@@ -39,3 +42,15 @@ Tensor roi_align_backward_impl(const Tensor& grad, const Tensor& rois, int64_t b
 // logits (C, h, w) of any strides, C > 0. The result is int32 (H, W), contiguous.
 Tensor resized_argmax_impl(const Tensor& logits, const std::optional<Tensor>& rows,
                            const std::optional<Tensor>& columns);
+
+namespace mmbanet {
+
+decltype(roi_inlay_impl) roi_inlay_cpu;
+decltype(roi_inlay_backward_impl) roi_inlay_backward_cpu;
+decltype(roi_upsample_impl) roi_upsample_cpu;
+decltype(roi_upsample_backward_impl) roi_upsample_backward_cpu;
+decltype(roi_align_impl) roi_align_cpu;
+decltype(roi_align_backward_impl) roi_align_backward_cpu;
+decltype(resized_argmax_impl) resized_argmax_cpu;
+
+}  // namespace mmbanet

@@ -2,7 +2,7 @@
 // copied to scratch memory, where they are neighbours, and back.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>

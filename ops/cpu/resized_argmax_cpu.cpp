@@ -6,10 +6,10 @@
 // channels at a time. No map of all channels is made.
 //
 // Without interpolation, the planes of the channels are compared in tiles that stay in the cache.
-#include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <limits>
@@ -156,6 +156,8 @@ Windows<acc_t> windows_of(const std::optional<Tensor>& matrix, int64_t size) {
   return Windows<acc_t>(matrix->const_data_ptr<float>(), matrix->size(0), matrix->size(1));
 }
 
+}  // namespace
+
 Tensor resized_argmax_cpu(const Tensor& logits, const std::optional<Tensor>& row_matrix,
                           const std::optional<Tensor>& column_matrix) {
   const int64_t height = row_matrix ? row_matrix->size(0) : logits.size(1);
@@ -181,9 +183,5 @@ Tensor resized_argmax_cpu(const Tensor& logits, const std::optional<Tensor>& row
       });
   return output;
 }
-
-}  // namespace
-
-REGISTER_DEVICE_IMPL(resized_argmax_impl, CPU, resized_argmax_cpu);
 
 }  // namespace mmbanet

@@ -1,6 +1,7 @@
 // RoIAlign with average pooling on the CPU, forward and backward: mmcv's, with threads, and with
 // work in proportion to a RoI's pixels instead of its samples.
 #include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
 
 #include "../mmbanet_ops.h"
 #include "separable.h"
@@ -24,6 +25,8 @@ std::vector<Group<acc_t>> sample_rois(const Tensor& rois, int64_t batch_size, co
   }
   return images;
 }
+
+}  // namespace
 
 Tensor roi_align_cpu(const Tensor& input, const Tensor& rois, int64_t crop_height,
                      int64_t crop_width, double spatial_scale, int64_t sampling_ratio,
@@ -56,10 +59,5 @@ Tensor roi_align_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t ba
       });
   return map;
 }
-
-}  // namespace
-
-REGISTER_DEVICE_IMPL(roi_align_impl, CPU, roi_align_cpu);
-REGISTER_DEVICE_IMPL(roi_align_backward_impl, CPU, roi_align_backward_cpu);
 
 }  // namespace mmbanet

@@ -1,6 +1,7 @@
 // RoIInlay (section 3.2 of the paper) and RoIUpsample (appendix A), its rival, on the CPU, forward
 // and backward: they differ in the weights of an axis and in the factors of pixels.
 #include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
 
 #include "../mmbanet_ops.h"
 #include "roi_list.h"
@@ -112,6 +113,8 @@ Tensor place_backward(const Tensor& grad, const Tensor& rois, int64_t crop_heigh
 
 Rule upsample_rule(bool mean) { return mean ? Rule::kUpsampleMean : Rule::kUpsampleSum; }
 
+}  // namespace
+
 Tensor roi_inlay_cpu(const Tensor& input, const Tensor& rois, int64_t batch_size, int64_t height,
                      int64_t width, double spatial_scale, bool aligned) {
   return place(input, rois, batch_size, height, width, {Rule::kInlay, spatial_scale, aligned});
@@ -135,12 +138,5 @@ Tensor roi_upsample_backward_cpu(const Tensor& grad, const Tensor& rois, int64_t
   return place_backward(grad, rois, crop_height, crop_width,
                         {upsample_rule(mean), spatial_scale, aligned});
 }
-
-}  // namespace
-
-REGISTER_DEVICE_IMPL(roi_inlay_impl, CPU, roi_inlay_cpu);
-REGISTER_DEVICE_IMPL(roi_inlay_backward_impl, CPU, roi_inlay_backward_cpu);
-REGISTER_DEVICE_IMPL(roi_upsample_impl, CPU, roi_upsample_cpu);
-REGISTER_DEVICE_IMPL(roi_upsample_backward_impl, CPU, roi_upsample_backward_cpu);
 
 }  // namespace mmbanet

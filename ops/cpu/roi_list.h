@@ -1,7 +1,7 @@
 // The RoIs that cover anything, grouped by image, on the CPU.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>

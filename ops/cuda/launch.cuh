@@ -10,6 +10,8 @@
 
 #include "../mmbanet_ops.h"
 #include "device_roi.cuh"
+#include "pytorch_cpp_helper.hpp"
+#include "pytorch_device_registry.hpp"
 
 namespace mmbanet {
 

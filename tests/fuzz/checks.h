@@ -1,7 +1,10 @@
 // What has to hold for the operators' results. A check that fails throws std::runtime_error.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
 
 #include <cmath>
 #include <limits>
@@ -146,8 +149,8 @@ inline void check_adjoint(const Operator& op, const RandomSet& set, const Tensor
   const auto dtype = output.scalar_type();
   if (dtype != at::kFloat && dtype != at::kDouble) return;
   const Tensor grad = set.grad.to(at::kDouble), input = set.input.to(at::kDouble);
-  const double forward = (output * grad).sum().item<double>();
-  const double backward = (input * grad_input).sum().item<double>();
+  const double forward = output.mul(grad).sum().item<double>();
+  const double backward = input.mul(grad_input).sum().item<double>();
   const double scale = op.gain(set) * largest_magnitude(input) * grad.abs().sum().item<double>();
   require(std::fabs(forward - backward) <= 1000 * epsilon(dtype) * scale, op.name,
           " and its backward pass are not adjoint: ", forward, " and ", backward);
@@ -178,8 +181,8 @@ inline void check_argmax(const RandomSet& set) {
     const Tensor chosen = values.gather(0, classes.to(at::kLong).unsqueeze(0)).squeeze(0);
     const Tensor scale =
         resized(maps.to(at::kDouble).abs(), magnitude(set.rows), magnitude(set.columns)).amax(0);
-    const Tensor allowed = 100 * accumulation_epsilon(maps.scalar_type()) * scale + 1e-37;
-    require((values.amax(0) - chosen).le(allowed).all().item<bool>(),
+    const Tensor allowed = scale.mul(100 * accumulation_epsilon(maps.scalar_type())).add(1e-37);
+    require(values.amax(0).sub(chosen).le(allowed).all().item<bool>(),
             "resized_argmax: a class is not that of the largest value");
   }
 }

@@ -6,8 +6,10 @@
 //
 // Prints a line of JSON with counts. The first violation or report of a sanitizer ends the program
 // with a non-zero exit code and names the seed of the set.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
 
 #include <sanitizer/common_interface_defs.h>
 

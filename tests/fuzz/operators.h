@@ -1,7 +1,7 @@
 // The operators, called through torch's dispatcher as Python would.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <functional>

@@ -1,8 +1,11 @@
 // A random set of arguments for the operators: a function of its seed alone.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
 
 #include <algorithm>
 #include <cmath>

@@ -51,6 +51,7 @@ def test_sdist_holds_everything(sdist):
     packed = {str(path.relative_to(sdist)) for path in sdist.rglob('*') if path.is_file()}
 
     assert sources('mmbanet', 'ops', 'configs', 'tools', 'tests', 'examples') <= packed
+    assert all((sdist / path).read_bytes() == (ROOT / path).read_bytes() for path in sources('ops'))
     assert {'setup.py', 'pyproject.toml', 'LICENSE', 'Makefile', 'constraints.txt'} <= packed
     assert not {path for path in packed if path.endswith(('.so', '.pyc'))}
 
@@ -63,6 +64,13 @@ def test_wheel_holds_package_configs_tools_and_operator(wheel):
     assert {f'mmbanet/.mim/{path}' for path in sources('configs') | tools} <= packed
     assert [path for path in packed if path.startswith('mmbanet/') and path.endswith('.so')]
     assert not {path for path in packed if path.startswith(('tests/', 'tools/', 'configs/'))}
+
+
+def test_wheel_links_every_source_of_the_cpu(wheel):
+    linked = wheel.with_name('linked').read_text().split()
+    objects = {Path(path).stem for path in linked if path.endswith('.o')}
+
+    assert objects == {path.stem for path in (ROOT / 'ops').rglob('*.cpp') if path.parent.name != 'cuda'}
 
 
 def test_wheel_states_licence_and_extras(wheel):

@@ -87,7 +87,13 @@ def main() -> None:
     loader = Runner.build_dataloader(cfg.test_dataloader)
     evaluators, seconds = {}, dict.fromkeys(heads, 0.0)
     for name in heads:
-        evaluators[name] = Evaluator(deepcopy(cfg.test_evaluator))
+        metrics = [
+            deepcopy(metric)
+            for metric in cfg.test_evaluator
+            # Who is in front is no question to a fusion pixel by pixel.
+            if name in OURS or metric['type'] != 'mmbanet.OcclusionMetric'
+        ]
+        evaluators[name] = Evaluator(metrics)
         evaluators[name].dataset_meta = loader.dataset.metainfo
     count = 0
     for batch in loader:

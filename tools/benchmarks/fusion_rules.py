@@ -7,6 +7,11 @@ each rival has its own further ones. Prints a table of PQ, order accuracy where 
 it, and milliseconds per image.
 """
 
+from mmbanet.cli import run_tool
+
+if __name__ == '__main__':
+    run_tool(__file__, 'nothing was written, the same command starts again')
+
 import argparse
 import json
 import time
@@ -133,7 +138,3 @@ def main() -> None:
     if args.out:
         with open(args.out, 'w') as file:
             json.dump(rows, file, indent=1)
-
-
-if __name__ == '__main__':
-    main()

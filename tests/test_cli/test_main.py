@@ -1,20 +1,31 @@
 """The command ``mmbanet``: it lists what it can, runs it under its own name, and knows a typo."""
 
-import subprocess
+import signal
 import sys
 
 import pytest
 
-from mmbanet.cli.main import COMMANDS
+from mmbanet.cli.main import COMMANDS, main
 
 from ..conftest import ROOT
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess:
-    code = 'from mmbanet.cli.main import main; main()'
-    return subprocess.run(
-        [sys.executable, '-c', code, *arguments], capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Calls the command in this process: its exit status or message, and what it printed."""
+
+    def call(*arguments: str) -> tuple[int | str | None, str]:
+        monkeypatch.setattr(sys, 'argv', ['mmbanet', *arguments])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().out
+
+    handler = signal.getsignal(signal.SIGINT)
+    yield call
+    signal.signal(signal.SIGINT, handler)
 
 
 def test_it_is_installed_as_a_command():
@@ -22,24 +33,22 @@ def test_it_is_installed_as_a_command():
     assert '[project.scripts]\nmmbanet = "mmbanet.cli.main:main"\n' in project
 
 
-def test_it_lists_its_commands_and_knows_a_typo():
-    listed = call()
-    assert listed.returncode == 0
-    assert all(f'  {name} ' in listed.stdout for name in COMMANDS)
-    assert call('--help').stdout == listed.stdout
-    typo = call('predic')
-    assert typo.returncode == 1
-    assert typo.stderr.startswith('mmbanet: no such command: predic\n')
+def test_it_lists_its_commands_and_knows_a_typo(call):
+    status, listed = call()
+    assert status == 0
+    assert all(f'  {name} ' in listed for name in COMMANDS)
+    assert call('--help') == (0, listed)
+    status, _ = call('predic')
+    assert status.startswith('mmbanet: no such command: predic\n')
 
 
 @pytest.mark.parametrize('name', COMMANDS)
-def test_a_command_says_how_it_is_called(name):
-    said = call(name, '--help')
-    assert said.returncode == 0, said.stderr
-    assert f'usage: mmbanet {name}' in said.stdout
+def test_a_command_says_how_it_is_called(call, name):
+    status, said = call(name, '--help')
+    assert status == 0
+    assert f'usage: mmbanet {name}' in said
 
 
-def test_mistakes_are_told_under_its_name(tmp_path):
-    said = call('predict', 'no.py', 'no.pth', str(tmp_path / 'no.jpg'), '--out', str(tmp_path))
-    assert said.returncode == 1
-    assert said.stderr.splitlines()[-1].startswith('mmbanet predict: no such image or folder: ')
+def test_mistakes_are_told_under_its_name(call, tmp_path):
+    status, _ = call('predict', 'no.py', 'no.pth', str(tmp_path / 'no.jpg'), '--out', str(tmp_path))
+    assert status.startswith('mmbanet predict: no such image or folder: ')

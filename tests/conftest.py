@@ -1,9 +1,11 @@
 """Paths and small inputs that several tests share."""
 
 import ast
+import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 
 if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch is imported
@@ -12,6 +14,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch is imp
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,3 +141,36 @@ def make_sample(
     )
     sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(seg)[None])
     return sample
+
+
+def run_on_two_ranks(function: Callable, folder: Path, *arguments: Any) -> list[Any]:
+    """What a function of a test module returns on each of two ranks, in the folder.
+
+    The environment is as ``torchrun`` makes it; the function joins the group. Both are forked from a
+    server that has imported what takes seconds.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmbanet.models', 'mmbanet.evaluation', 'mmbanet.datasets'])
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        context.Process(target=_run_rank, args=(rank, port, function, folder, arguments))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+        assert process.exitcode == 0
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
+
+
+def _run_rank(rank: int, port: str, function: Callable, folder: Path, arguments: tuple) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', OMP_NUM_THREADS='1')
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    torch.set_num_threads(1)
+    os.chdir(folder)  # MMEngine exchanges results by files in here
+    torch.save(function(*arguments), folder / f'rank{rank}.pth')
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -1,16 +1,14 @@
 """Losses that are not finite: named, and kept from the weights, with any number of ranks."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.model import BaseModel
+from mmengine.dist import get_rank
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmbanet.engine import FiniteLossHook
 
-from ..conftest import ROOT
+from ..conftest import run_on_two_ranks
 
 BAD = {'nan': float('nan'), 'inf': float('inf')}
 
@@ -158,46 +156,28 @@ def test_arguments():
         FiniteLossHook(skip=-1)
 
 
-RANKS = """
-import sys
-import torch
-from mmengine.dist import get_rank
-from mmengine.model import MMDistributedDataParallel
-from tests.test_engine.test_finite_loss_hook import *
-
-torch.distributed.init_process_group('gloo')
-rank, folder, nan = get_rank(), Path(sys.argv[1]), float('nan')
-# The first rank sees a NaN in its second batch, the other one in its third.
-values = [1, 2, nan, 4, 5, 6, 7, 8] if rank == 0 else [9, 8, 7, 6, 5, nan, 3, 2]
-results = []
-for skip in (0, 2):
-    runner = runner_of(values, folder / f'{rank}_{skip}', dict(skip=skip))
-    runner.model = MMDistributedDataParallel(runner.model, broadcast_buffers=False)
-    try:
-        runner.train()
-        result = runner.iter
-    except FloatingPointError as error:
-        result = str(error)
-    results.append((result, dict(runner.model.module.named_parameters())))
-torch.save(results, folder / f'{rank}.pth')
-"""
+def train_one_rank(folder: Path) -> list[tuple]:
+    """With skip=0 and 2, where it ended and the weights."""
+    torch.distributed.init_process_group('gloo')
+    rank, nan = get_rank(), float('nan')
+    # The first rank sees a NaN in its second batch, the other one in its third.
+    values = [1, 2, nan, 4, 5, 6, 7, 8] if rank == 0 else [9, 8, 7, 6, 5, nan, 3, 2]
+    results = []
+    for skip in (0, 2):
+        runner = runner_of(values, folder / f'{rank}_{skip}', dict(skip=skip))
+        runner.model = MMDistributedDataParallel(runner.model, broadcast_buffers=False)
+        try:
+            runner.train()
+            result = runner.iter
+        except FloatingPointError as error:
+            result = str(error)
+        results.append((result, dict(runner.model.module.named_parameters())))
+    return results
 
 
 @pytest.mark.slow
 def test_two_ranks_agree(tmp_path):
-    script = tmp_path / 'ranks.py'
-    script.write_text(RANKS)
-    command = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone', str(script)]
-    result = subprocess.run(
-        [sys.executable, *command, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    (stopped, skipped), others = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    (stopped, skipped), others = run_on_two_ranks(train_one_rank, tmp_path, tmp_path)
     for (_, weights), (_, other) in zip((stopped, skipped), others):
         for name, weight in weights.items():
             assert torch.equal(weight, other[name]), name

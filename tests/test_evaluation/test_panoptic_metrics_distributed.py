@@ -1,16 +1,14 @@
 """The metrics on two ranks, which share an odd number of images: one of them is padded."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.dataset import DefaultSampler
 from mmengine.registry import METRICS
 
+from ..conftest import run_on_two_ranks
 from .panoptic_sets import (
     META,
     NUM_THINGS,
@@ -35,15 +33,11 @@ def evaluate(metrics, samples, size):
     return scores
 
 
-def run(rank, folder, metrics, samples, queue):
+def run(metrics, samples):
     """One of two ranks."""
-    torch.set_num_threads(1)  # those of before the fork are gone
-    os.chdir(folder)  # MMEngine exchanges results by files in here
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
+    dist.init_process_group('gloo')
     part = len(DefaultSampler(samples, shuffle=False))
-    queue.put((part, evaluate(metrics, samples, COUNT), evaluate(metrics, samples, COUNT + 1)))
-    dist.barrier()
-    dist.destroy_process_group()
+    return part, evaluate(metrics, samples, COUNT), evaluate(metrics, samples, COUNT + 1)
 
 
 def random_samples(rng, truths):
@@ -74,17 +68,7 @@ def test_two_ranks_are_as_one(tmp_path):
     ]
     expected = evaluate(metrics, samples, COUNT)
 
-    context = mp.get_context('fork')  # spares their imports
-    queue = context.Queue()
-    arguments = str(tmp_path), metrics, samples, queue
-    processes = [context.Process(target=run, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-
+    results = run_on_two_ranks(run, tmp_path, metrics, samples)
     for part, scores, counted_twice in results:
         assert part == COUNT // 2 + 1
         assert scores == pytest.approx(expected, abs=1e-10, nan_ok=True)

@@ -70,7 +70,9 @@ def test_wheel_links_every_source_of_the_cpu(wheel):
     linked = wheel.with_name('linked').read_text().split()
     objects = {Path(path).stem for path in linked if path.endswith('.o')}
 
-    assert objects == {path.stem for path in (ROOT / 'ops').rglob('*.cpp') if path.parent.name != 'cuda'}
+    assert objects == {
+        path.stem for path in (ROOT / 'ops').rglob('*.cpp') if path.parent.name != 'cuda'
+    }
 
 
 def test_wheel_states_licence_and_extras(wheel):

@@ -1,16 +1,16 @@
 """The command-line tools as a user runs them, on a handful of generated scenes."""
 
-import os
 import re
-import subprocess
+import runpy
 import sys
 
 import pytest
 import torch
+from mmengine.runner import Runner
 
 from mmbanet.scenes import generate_scenes
 
-from ..conftest import CONFIGS, ROOT
+from ..conftest import CONFIGS, ROOT, run_on_two_ranks
 
 CONFIG = str(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
 TWO_ITERATIONS = [
@@ -50,47 +50,35 @@ def test_train_resume_and_test(call_tool, scenes, tmp_path, capsys):
     assert re.search(r'All\s*\|\s*[\d.]+', ''.join(capsys.readouterr()))
 
 
+def train_one_rank(scenes: str, work_dir: str) -> tuple[list[int], dict]:
+    """Trains by the tool, without things on the second rank: how many there were, and weights."""
+    from mmbanet.models import BANet
+
+    counts, weights = [], {}
+    loss, train = BANet.loss, Runner.train
+
+    def loss_of_few(self, inputs, samples):
+        if torch.distributed.get_rank() == 1:
+            for sample in samples:
+                sample.gt_instances = sample.gt_instances[:0]
+        counts.append(sum(len(sample.gt_instances) for sample in samples))
+        return loss(self, inputs, samples)
+
+    def train_and_keep(self):
+        weights.update(train(self).module.named_parameters())
+
+    BANet.loss, Runner.train = loss_of_few, train_and_keep
+    options = ['--data-root', scenes, '--work-dir', work_dir, '--cfg-options', *TWO_ITERATIONS]
+    sys.argv = ['train.py', CONFIG, '--launcher', 'pytorch', *options]
+    runpy.run_path(str(ROOT / 'tools' / 'train.py'))['main']()
+    return counts, weights
+
+
 @pytest.mark.slow
 def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
     """No hang, and the same weights on both ranks."""
-    script = tmp_path / 'ranks.py'
-    script.write_text(
-        'import sys, torch\n'
-        f'sys.argv = ["train.py", {CONFIG!r}, "--launcher", "pytorch",\n'
-        f'    "--data-root", {scenes!r}, "--work-dir", {str(tmp_path)!r},\n'
-        f'    "--cfg-options", *{TWO_ITERATIONS!r}]\n'
-        'from mmbanet.models import BANet\n'
-        'loss = BANet.loss\n'
-        'def without_things(self, inputs, samples):\n'
-        '    if torch.distributed.get_rank() == 1:\n'
-        '        for sample in samples:\n'
-        '            sample.gt_instances = sample.gt_instances[:0]\n'
-        '    counts.append(sum(len(sample.gt_instances) for sample in samples))\n'
-        '    return loss(self, inputs, samples)\n'
-        'counts = []\n'
-        'BANet.loss = without_things\n'
-        'import runpy\n'
-        'from mmengine.runner import Runner\n'
-        'train = Runner.train\n'
-        'def keep(self):\n'
-        '    model = train(self)\n'
-        '    rank = torch.distributed.get_rank()\n'
-        '    weights = {k: v for k, v in model.module.named_parameters()}\n'
-        f'    torch.save((counts, weights), {str(tmp_path)!r} + f"/rank{{rank}}.pth")\n'
-        'Runner.train = keep\n'
-        f'runpy.run_path({str(ROOT / "tools" / "train.py")!r}, run_name="__main__")\n'
-    )
-    launch = ['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone']
-    result = subprocess.run(
-        [sys.executable, *launch, str(script)],
-        cwd=tmp_path,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    counts, weights = zip(*(torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)))
+    results = run_on_two_ranks(train_one_rank, tmp_path, scenes, str(tmp_path))
+    counts, weights = zip(*results)
     assert all(count > 0 for count in counts[0])
     assert list(counts[1]) == [0, 0]
     assert weights[0].keys() == weights[1].keys()

@@ -146,8 +146,8 @@ def make_sample(
 def run_on_two_ranks(function: Callable, folder: Path, *arguments: Any) -> list[Any]:
     """What a function of a test module returns on each of two ranks, in the folder.
 
-    The environment is as ``torchrun`` makes it; the function joins the group. Both are forked from a
-    server that has imported what takes seconds.
+    The environment is as ``torchrun`` makes it; the function joins the group. Both are forked from
+    a server that has imported what takes seconds.
     """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['mmbanet.models', 'mmbanet.evaluation', 'mmbanet.datasets'])

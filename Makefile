@@ -25,8 +25,10 @@ demo: setup ## generate data, train, evaluate both fusion heads, print the table
 test: setup ## run the test suite, a process a core
 	$(PYTEST) $(ARGS)
 
-quick: setup ## run the tests but for the slow ones; ARGS=tests/test_ops for those of one package
-	$(PYTEST) -m 'not slow' $(ARGS)
+quick: setup ## run the changed packages' tests, two sets of parameters each; or ARGS=tests/test_ops
+	@tests="$(or $(ARGS),$$($(BIN)/python tools/dev/changed_tests.py))"; \
+	[ -n "$$tests" ] || { echo 'nothing has changed that has tests'; exit 0; }; \
+	set -x; $(PYTEST) -m 'not slow' --sets 2 $$tests
 
 fuzz: setup ## call the operators with 100,000 random sets of RoIs under sanitizers
 	$(BIN)/python tools/dev/fuzz.py $(ARGS)

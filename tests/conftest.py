@@ -53,10 +53,30 @@ def _unformatted(text: str, **_) -> tuple[str, bool]:
 yapf_api.FormatCode = _unformatted
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``make quick`` runs each test with two of its sets of parameters."""
+    parser.addoption('--sets', type=int, help='sets of parameters that a test is run with at most')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the files with slow tests first, so that no process waits for one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker('slow')}
     items.sort(key=lambda item: item.path not in slow)
+    if sets := config.getoption('--sets'):
+        _leave_out_sets(config, items, sets)
+
+
+def _leave_out_sets(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
+    """Keeps that many sets of parameters of each test, evenly spread over those that can run."""
+    tests = {}
+    for item in items:
+        if not any(mark.args[:1] == (True,) for mark in item.iter_markers('skipif')):
+            tests.setdefault(item.nodeid.partition('[')[0], []).append(item)
+    kept = {
+        id(of[k * (len(of) - 1) // max(1, most - 1)]) for of in tests.values() for k in range(most)
+    }
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
 
 
 @pytest.fixture(autouse=True)

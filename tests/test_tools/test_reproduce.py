@@ -129,7 +129,8 @@ def test_trains_evaluates_and_prints_a_table(run, in_process, capsys, monkeypatc
     in_process.append('ablation/banet_r18_fpn_sim_roi_upsample_scenes')
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     work_dir = run('--table', '6', '--seeds', '1', '--cfg-options', *TINY)
-    printed = capsys.readouterr().out
+    printed, logged = capsys.readouterr()
+    assert 'KaimingInit' not in printed + logged
     content = json.loads((work_dir / 'table_6.json').read_text())
     assert content['data'] == 'scenes val'
     assert [row['cells'] for row in content['rows']] == [['RoIUpsample'], ['RoIInlay']]

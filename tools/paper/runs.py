@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import set_random_seed
 
@@ -184,7 +185,11 @@ class Trained(NamedTuple):
                 set_random_seed(self.seed)
                 with DefaultScope.overwrite_default_scope(cfg.default_scope):
                     model = MODELS.build(cfg.model)
+                logger = MMLogger.get_current_instance()
+                level = logger.level
+                logger.setLevel('WARNING')  # MMEngine's tells of every parameter
                 model.init_weights()
+                logger.setLevel(level)
                 path.parent.mkdir(exist_ok=True)
                 partial = path.with_suffix('.partial')
                 torch.save(dict(state_dict=model.state_dict()), partial)

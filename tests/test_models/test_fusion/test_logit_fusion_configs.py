@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from mmbanet.models import LogitFusionHead
 from mmbanet.models.detectors import banet
@@ -62,6 +62,7 @@ def upsnet_cfg():
 def train_one_rank() -> tuple[int, dict, list]:
     """Two steps of UPSNet, of which only the first rank sees things in the first one."""
     torch.distributed.init_process_group('gloo')
+    init_default_scope('mmdet')
     rank = get_rank()
     torch.manual_seed(0)
     model = MODELS.build(upsnet_cfg()).train()

@@ -34,7 +34,7 @@ SETTINGS = dict(
     occlusion_thr=0.2,
 )
 MMDET, MMDET_ALONE = "mmdet's heuristic", "mmdet's heuristic, logits of full size"
-CASES = (Case(30, 800, 1333), Case(100, 800, 1333), Case(10, 427, 640))
+CASES = (Case(30, 800, 1333), Case(10, 427, 640))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from mmbanet.models.fusion.logit_rules.panoptic_loss import PanopticLoss, panopt
 
 T, S = 2, 2
 RULES = ('upsnet', 'efficientps', 'jsis', 'mask_wise')
+HIGH = math.log(3 + math.exp(3))  # cross entropy of 0 where another has 3 and two more 0
 SETTINGS = [
     ('upsnet', {}),
     ('upsnet', dict(outside='exclude')),
@@ -390,6 +391,37 @@ def test_gradient(outside, unknown):
         return values[values.isfinite()]
 
     assert torch.autograd.gradcheck(finite_logits, (logits, masks))
+
+
+@pytest.mark.parametrize(
+    ('count', 'void', 'unknown', 'expected'),
+    [
+        (0, 0, True, math.log(3)),  # two stuff classes and unknown, equally likely
+        (0, 4, True, math.log(3) / 2),  # void counts in the mean, with nothing
+        (0, 0, False, math.log(2)),
+        # Of the 4 x 4 object, which lies on void, half of the cells; the logit of its mask is 3:
+        # -log(e^3 / (e^3 + 3)) on 8 of 64 cells, log 4 on the 32 outside of box and void, and in
+        # the lower half of the box a stuff pixel is not as likely as the object.
+        (1, 4, True, (8 * math.log(1 + 3 * math.exp(-3)) + 24 * math.log(4) + 8 * HIGH) / 64),
+    ],
+)
+def test_loss_by_hand(count, void, unknown, expected):
+    """All logits are 0; the box of the one object is rows 2 to 5, its mask the upper two."""
+    instances = InstanceData(
+        bboxes=torch.tensor([[2.0, 2, 6, 6]])[:count],
+        labels=torch.tensor([0])[:count],
+        mask_logits=torch.full((count, 1, 1), 3.0),
+    )
+    labels = torch.full((1, 8, 8), T)
+    labels[0, :void] = 255
+    mask = np.zeros((count, 8, 8), np.uint8)
+    mask[:, 2:4, 2:6] = 1
+    sample = SimpleNamespace(
+        gt_sem_seg=SimpleNamespace(sem_seg=labels),
+        gt_instances=SimpleNamespace(masks=BitmapMasks(mask, 8, 8)),
+    )
+    loss = PanopticLoss(T, 0.1, unknown=unknown)([instances], torch.zeros(1, T + S, 8, 8), [sample])
+    assert loss.item() == pytest.approx(0.1 * expected, rel=1e-5)
 
 
 @pytest.mark.parametrize('count', [0, 1, 3])

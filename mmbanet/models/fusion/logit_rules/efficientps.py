@@ -62,7 +62,5 @@ class EfficientPSRule(LogitRule):
             stuff = semantics.at(semantics.argmax(classes.stuff))
             owner.masked_fill_(~(contest.best > stuff), -1)
         labels = semantics.argmax(classes.all)
-        kept = torch.tensor(kept, dtype=torch.int64, device=owner.device)
-        return torch.where(
-            owner < 0, owner, kept[owner.clamp(min=0)] if len(kept) else owner
-        ), labels
+        numbers = torch.tensor([*kept, -1], device=owner.device)  # the last one is that of nobody
+        return numbers[owner], labels

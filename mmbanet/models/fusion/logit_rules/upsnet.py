@@ -77,13 +77,11 @@ class UPSNetRule(LogitRule):
             is_unknown = torch.where(present, (rest > top_stuff) & ~wins, is_unknown)
         if not has_stuff:
             labels = torch.full_like(likely, classes.void)
-        labels[is_unknown] = classes.void
+        labels.masked_fill_(is_unknown, classes.void)
         if self.region_class:
             _become_stuff(owner, labels, likely, len(kept), classes)
-        kept = torch.tensor(kept, dtype=torch.int64, device=owner.device)
-        return torch.where(
-            owner < 0, owner, kept[owner.clamp(min=0)] if len(kept) else owner
-        ), labels
+        numbers = torch.tensor([*kept, -1], device=owner.device)  # the last one is that of nobody
+        return numbers[owner], labels
 
     def _rest(
         self, semantics: ResizedLogits, classes: StuffChannels, likely: Tensor, explained: Tensor

@@ -77,6 +77,13 @@ def random_instances(case: Case, device: str) -> InstanceData:
     )
 
 
+def mask_logits(instances: InstanceData, cells: int = 28) -> Tensor:
+    """(K, m, m) float32: logits of the masks in their boxes, from -6 to 6."""
+    boxes = instances.bboxes.int().tolist()
+    crops = [mask[y1:y2, x1:x2] for mask, (x1, y1, x2, y2) in zip(instances.masks, boxes)]
+    return torch.cat([12 * F.adaptive_avg_pool2d(crop[None].float(), cells) - 6 for crop in crops])
+
+
 def random_image(case: Case, device: str) -> Tensor:
     """(3, H, W) float32 RGB in 0..255: blobs of colour."""
     generator = torch.Generator().manual_seed(0)

@@ -4,7 +4,8 @@
 
 The model has logits of all classes. Its settings of test_cfg.panoptic are those of every fusion;
 each rival has its own further ones. Prints a table of PQ, order accuracy where the config measures
-it, and milliseconds per image.
+it, milliseconds per image, and the peak memory in MB of the first images. mmdet's head takes logits
+of full size: resizing them is part of its time and memory.
 """
 
 from mmbanet.cli import run_tool
@@ -15,14 +16,24 @@ if __name__ == '__main__':
 import argparse
 import json
 import time
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from mmengine.config import Config, DictAction
+from memory import peak_extra_bytes
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor, nn
 
+from mmbanet.models.fusion import select_detections
+from mmbanet.models.semantic.logits import merge_things
+from mmbanet.models.semantic.resized_logits import ResizedLogits
+
+MEMORY_IMAGES = 5
+MMDET = "mmdet's heuristic"
 COMMON = ('score_thr', 'nms', 'stuff_area_limit')
 OURS = {
     'score order (Panoptic FPN)': dict(order=None),
@@ -46,7 +57,7 @@ RIVALS = {
 }
 
 
-def fusion_heads(cfg: Config) -> dict:
+def fusion_heads(cfg: Config) -> dict[str, nn.Module]:
     """The heads by name."""
     settings = cfg.model.test_cfg.panoptic
     common = {name: settings[name] for name in COMMON}
@@ -64,7 +75,32 @@ def fusion_heads(cfg: Config) -> dict:
         )
         for name, (rule, own) in RIVALS.items()
     }
-    return {name: MODELS.build(head) for name, head in (ours | rivals).items()}
+    limits = ConfigDict(
+        mask_overlap=settings.removal_thr, stuff_area_limit=settings.stuff_area_limit
+    )
+    theirs = {MMDET: dict(type='HeuristicFusionHead', test_cfg=limits, **counts)}
+    return {name: MODELS.build(head) for name, head in (theirs | ours | rivals).items()}
+
+
+def fusion(name: str, head: nn.Module, settings: ConfigDict) -> Callable[..., list[PixelData]]:
+    """A head's prediction from detections, logits, labels and images, one of each in a list."""
+
+    def fuse(
+        detections: list[InstanceData],
+        logits: list[ResizedLogits],
+        labels: list[Tensor],
+        images: list[Tensor],
+    ) -> list[PixelData]:
+        if name == MMDET:
+            (item,), (given,) = detections, logits
+            chosen = select_detections(item, settings.score_thr, settings.nms)
+            whole = given.rows @ given.logits.float() @ given.cols.T
+            return head.predict([item[chosen]], [merge_things(whole, head.num_things_classes)])
+        if head.needs_semantic_logits:
+            return head.predict(detections, logits)
+        return head.predict(detections, labels, images)
+
+    return fuse
 
 
 def main() -> None:
@@ -90,7 +126,10 @@ def main() -> None:
     original = capture.predict
 
     loader = Runner.build_dataloader(cfg.test_dataloader)
-    evaluators, seconds = {}, dict.fromkeys(heads, 0.0)
+    device = next(model.parameters()).device.type
+    evaluators, seconds, memory = {}, dict.fromkeys(heads, 0.0), dict.fromkeys(heads, 0)
+    settings = cfg.model.test_cfg.panoptic
+    fusions = {name: fusion(name, head, settings) for name, head in heads.items()}
     for name in heads:
         metrics = [
             deepcopy(metric)
@@ -115,14 +154,14 @@ def main() -> None:
             (sample,) = model.test_step(batch)
         capture.predict = original
         detections, semantics, images = given
-        labels = [sample.pred_sem_seg.sem_seg]
-        for name, head in heads.items():
+        inputs = detections, semantics, [sample.pred_sem_seg.sem_seg], images
+        for name, fuse in fusions.items():
             start = time.perf_counter()
-            if head.needs_semantic_logits:
-                (result,) = head.predict(detections, semantics)
-            else:
-                (result,) = head.predict(detections, labels, images)
+            (result,) = fuse(*inputs)
             seconds[name] += time.perf_counter() - start
+            if count < MEMORY_IMAGES:
+                peak = peak_extra_bytes(lambda fuse=fuse, inputs=inputs: fuse(*inputs), device)
+                memory[name] = max(memory[name], peak)
             sample.pred_panoptic_seg = result
             evaluators[name].process([deepcopy(sample)], batch)
         count += 1
@@ -132,6 +171,7 @@ def main() -> None:
         rows[name] = dict(
             {key: float(value) for key, value in metrics.items()},
             milliseconds=1000 * seconds[name] / count,
+            peak_mb=memory[name] / 1e6,
         )
     for name, row in rows.items():
         print(f'{name:40}', {key: round(value, 2) for key, value in row.items()})

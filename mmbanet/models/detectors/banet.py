@@ -158,7 +158,8 @@ class BANet(TwoStagePanopticSegmentor):
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, samples)
-        with recorded_outputs(self.roi_head.mask_head) as mask_outputs:
+        wanted = getattr(self.panoptic_fusion_head, 'needs_mask_logits', False)
+        with recorded_outputs(self.roi_head.mask_head, wanted) as mask_outputs:
             detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
         if self.with_i2s:
             boxes = [

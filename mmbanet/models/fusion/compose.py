@@ -5,7 +5,10 @@ Shapes: K objects, H x W pixels.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
+from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmbanet.structures import INSTANCE_OFFSET, OcclusionGraph, PanopticMap, encode_ids
@@ -75,13 +78,13 @@ def compose_panoptic_map(
 
 
 def segments_info(
-    panoptic: PanopticMap, graph: OcclusionGraph, detections: list[int]
+    panoptic: PanopticMap, graph: OcclusionGraph | None, detections: list[int]
 ) -> list[dict]:
     """The segments with their part in the occlusion graph; plain Python, ready for JSON.
 
     Args:
         panoptic: The segments.
-        graph: Of K objects.
+        graph: Of K objects; None: nothing is known of who is in front.
         detections: The detection that each of the K objects is.
 
     Returns:
@@ -98,6 +101,8 @@ def segments_info(
     by_object = dict(zip(panoptic.objects, segments))
     for k, segment in by_object.items():
         segment.update(detection=detections[k], overlaps=[])
+    if graph is None:
+        return segments
 
     doubles = zip(graph.duplicates.tolist(), graph.alike.tolist())
     for (dropped, kept), (iou, containment) in doubles:
@@ -119,3 +124,32 @@ def segments_info(
                     )
                 )
     return segments
+
+
+def pixel_data(
+    panoptic: PanopticMap, graph: OcclusionGraph | None, detections: Tensor, num_classes: int
+) -> PixelData:
+    """What fusion heads predict of an image, see :meth:`OcclusionAwareFusionHead.predict`.
+
+    Args:
+        panoptic: The segments.
+        graph: As for :func:`segments_info`; None: left out.
+        detections: (K,) int64, the detection that each of the K objects is.
+        num_classes: T + S.
+    """
+    detections = detections.cpu()
+    info = dict(
+        segments_info=segments_info(panoptic, graph, detections.tolist()), detections=detections
+    )
+    if graph is not None:
+        info['occlusion'] = graph
+    result = PixelData(metainfo=info, segment_ids=panoptic.segment_ids[None])
+    if panoptic.mmdet_ids is not None:
+        result.sem_seg = panoptic.mmdet_ids[None]
+    else:
+        warnings.warn(
+            f"no sem_seg in mmdet's encoding: it cannot tell {num_classes} classes and "
+            f'{len(panoptic.objects)} things apart; use segment_ids and segments_info',
+            stacklevel=3,
+        )
+    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 
 import torch
@@ -19,7 +18,7 @@ from .checks import (
     check_preference,
     check_scores,
 )
-from .compose import compose_panoptic_map, segments_info
+from .compose import compose_panoptic_map, pixel_data
 from .duplicates import DuplicateFilter
 from .heuristic import score_order
 from .occlusion import explain_occlusion
@@ -179,24 +178,7 @@ class OcclusionAwareFusionHead(FusionHead):
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
         )
-        detections = chosen.cpu()
-        result = PixelData(
-            metainfo=dict(
-                segments_info=segments_info(panoptic, graph, detections.tolist()),
-                occlusion=graph,
-                detections=detections,
-            ),
-            segment_ids=panoptic.segment_ids[None],
-        )
-        if panoptic.mmdet_ids is not None:
-            result.sem_seg = panoptic.mmdet_ids[None]
-        else:
-            warnings.warn(
-                f"no sem_seg in mmdet's encoding: it cannot tell {self.num_classes} classes and "
-                f'{len(panoptic.objects)} things apart; use segment_ids and segments_info',
-                stacklevel=2,
-            )
-        return result
+        return pixel_data(panoptic, graph, chosen, self.num_classes)
 
 
 def _check_settings(test_cfg: dict) -> None:

@@ -15,7 +15,7 @@ from ..semantic.logits import LAYOUTS
 from ..semantic.resized_logits import ResizedLogits
 from .base import FusionHead
 from .checks import check_choice, check_labels, check_masks, check_scores
-from .compose import compose_panoptic_map
+from .compose import compose_panoptic_map, pixel_data
 from .logit_rules import RULES
 from .logit_rules.panoptic_loss import PanopticLoss
 from .logit_rules.rule import StuffChannels
@@ -129,17 +129,7 @@ class LogitFusionHead(FusionHead):
             *classes,
             limit if self.rule.limits_what_is_left else 0,
         )
-        detections = chosen.cpu()
-        info = [dict(segment) for segment in panoptic.segments]
-        for k, segment in zip(panoptic.objects, info):
-            segment.update(detection=int(detections[k]), overlaps=[])
-        result = PixelData(
-            metainfo=dict(segments_info=info, detections=detections),
-            segment_ids=panoptic.segment_ids[None],
-        )
-        if panoptic.mmdet_ids is not None:
-            result.sem_seg = panoptic.mmdet_ids[None]
-        return result
+        return pixel_data(panoptic, None, chosen, self.num_classes)
 
     def _checked_semantics(
         self, prediction: ResizedLogits | Tensor, size: tuple[int, int], layout: str
@@ -166,8 +156,8 @@ class LogitFusionHead(FusionHead):
                 f'semantic logits must have {expected} channels and the size of the masks '
                 f'{tuple(size)}, got {prediction.shape}'
             )
-        if prediction.logits.isnan().any():
-            raise ValueError('semantic logits must not be NaN')
+        if not prediction.logits.isfinite().all():
+            raise ValueError('semantic logits must be finite, got NaN or infinity')
         return prediction
 
 
@@ -204,5 +194,5 @@ def _check_instances(instances: InstanceData, num_things_classes: int) -> None:
             f'mask_logits must be floating point ({count}, m, m), got '
             f'{logits.dtype} {tuple(logits.shape)}'
         )
-    if logits.isnan().any():
-        raise ValueError('mask_logits must not be NaN')
+    if not logits.isfinite().all():
+        raise ValueError('mask_logits must be finite, got NaN or infinity')

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from ..fusion import OcclusionAwareFusionHead
+from ..fusion import FusionHead, OcclusionAwareFusionHead
 from ..fusion.checks import check_threshold
 from ..semantic.logits import layout_of
 from .ground_truth import IGNORED, GroundTruth
@@ -48,7 +48,8 @@ class OracleModel(BaseDetector):
       pairs are left to the fusion head's rule, as are the order of pairs and the removal of objects
       that lose too much. Needs the :class:`~mmbanet.models.OcclusionAwareFusionHead`.
     * ``'semantics'``: fusion sees the annotated label map, in which thing pixels are things and
-      unlabelled pixels void. Instances are laid over it as ever.
+      unlabelled pixels void. Instances are laid over it as ever. Not with fusion heads that weigh
+      logits.
 
     A detection stands for the thing whose box has the largest IoU with its own, if that is above
     ``matching_iou`` (:func:`match_boxes`); with ``'boxes'`` each stands for its own thing. Crowds
@@ -182,7 +183,7 @@ class OracleModel(BaseDetector):
         """Labels (H, W) as the fusion head takes them."""
         void = self.model.num_classes
         labels = labels.masked_fill(labels == IGNORED, void)
-        if isinstance(self.model.panoptic_fusion_head, OcclusionAwareFusionHead):
+        if isinstance(self.model.panoptic_fusion_head, FusionHead):
             return labels
         # As logits: of every stuff class, and the last of things and void.
         first_stuff = self.model.num_things_classes
@@ -197,11 +198,11 @@ class OracleModel(BaseDetector):
             )
         head = self.model.panoptic_fusion_head
         occlusion_aware = isinstance(head, OcclusionAwareFusionHead)
-        if 'semantics' in self.oracles and not occlusion_aware and layout_of(head) == 'all':
+        if 'semantics' in self.oracles and not _takes_labels(head):
             raise TypeError(
-                "model.panoptic_fusion_head: the oracle 'semantics' needs "
-                "mmbanet.OcclusionAwareFusionHead or a head that takes 'stuff_and_things', got "
-                f'{type(head).__name__}'
+                "model.panoptic_fusion_head: the oracle 'semantics' needs a head that takes "
+                "labels, such as mmbanet.OcclusionAwareFusionHead, or 'stuff_and_things', got "
+                f'{type(head).__name__}, which weighs logits that annotations do not have'
             )
         if 'occlusion' not in self.oracles:
             return
@@ -225,6 +226,13 @@ def _replaced(module: nn.Module, name: str, function: Callable) -> Iterator[None
         yield
     finally:
         delattr(module, name)
+
+
+def _takes_labels(head: nn.Module) -> bool:
+    """Whether labels, or logits that say no more than they do, are enough for a fusion head."""
+    if isinstance(head, FusionHead):
+        return not head.needs_semantic_logits
+    return layout_of(head) == 'stuff_and_things'
 
 
 def _select_all(model: ConfigDict) -> None:

@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def recorded_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
-    """A list of what a module gives when it is called meanwhile; spares running it again."""
+def recorded_outputs(module: nn.Module, wanted: bool = True) -> Iterator[list[Tensor]]:
+    """A list of what a module gives when it is called meanwhile; spares running it again.
+
+    Nothing is kept in memory unless it is ``wanted``.
+    """
     outputs = []
+    if not wanted:
+        yield outputs
+        return
     hook = module.register_forward_hook(lambda _, __, output: outputs.append(output))
     try:
         yield outputs

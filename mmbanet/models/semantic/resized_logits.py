@@ -5,12 +5,17 @@ Shapes: C channels, h x w cells at the stride, H x W pixels of the result, P pix
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from mmbanet.ops import bilinear_matrix, resized_argmax
+
+# Pixels that are looked up at once on the CPU: few for its cache.
+PIXEL_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,37 +55,70 @@ class ResizedLogits:
 
     def window(self, channel: int, window: tuple[slice, slice]) -> Tensor:
         """(H', W') float32: one channel inside a window of the result."""
-        rows, cols = self.rows[window[0]], self.cols[window[1]]
-        return rows @ self.logits[channel].float() @ cols.T
+        (top, row_weights), (left, col_weights) = (
+            (first[part], weights[part])
+            for (first, weights), part in zip((self._row_taps, self._col_taps), window)
+        )
+        cells = self.logits[channel].float()
+        lines = _weighted(
+            lambda i: cells.index_select(0, top + i), [w[:, None] for w in row_weights.unbind(1)]
+        )
+        return _weighted(lambda j: lines.index_select(1, left + j), col_weights.unbind(1))
 
-    def at(self, channels: Tensor, pixels: Tensor) -> Tensor:
-        """(P,) float32: one channel for each of some pixels.
+    def at(self, channels: Tensor) -> Tensor:
+        """(H, W) float32: of every pixel the channel (H, W) int64 that is asked for.
 
-        Args:
-            channels: (P,) int64.
-            pixels: (P,) int64, indices in the flattened result.
+        Equal, to the last bit, to what :meth:`window` says of the same channel.
         """
-        width = len(self.cols)
-        (rows, row_weights), (cols, col_weights) = _taps(self.rows), _taps(self.cols)
-        y, x = pixels // width, pixels % width
+        (top, row_weights), (left, col_weights) = self._row_taps, self._col_taps
         flat = self.logits.reshape(-1)
-        height, columns = self.logits.shape[1:]
-        values = torch.zeros(len(pixels), device=flat.device)
-        first = channels * (height * columns)
-        for i in range(rows.shape[1]):
-            line, weight = first + rows[y, i] * columns, row_weights[y, i]
-            for j in range(cols.shape[1]):
-                values += flat[line + cols[x, j]].float() * (weight * col_weights[x, j])
+        height, width = self.logits.shape[1:]
+        values = torch.empty(channels.shape, device=flat.device)
+        step = len(top) if flat.is_cuda else max(PIXEL_BLOCK // max(len(left), 1), 1)
+        for start in range(0, len(top), step):
+            part = slice(start, start + step)
+            place = channels[part] * (height * width) + (top[part, None] * width + left)
+            down = [weight[:, None] for weight in row_weights[part].unbind(1)]
+            place = place.flatten()
+
+            def column(j: int, place=place, down=down, part=part) -> Tensor:
+                def cell(i: int) -> Tensor:
+                    found = flat[i * width + j :].index_select(0, place)
+                    return found.view(channels[part].shape).float()
+
+                return _weighted(cell, down)
+
+            values[part] = _weighted(column, col_weights.unbind(1))
         return values
+
+    @cached_property
+    def _row_taps(self) -> tuple[Tensor, Tensor]:
+        return _taps(self.rows)
+
+    @cached_property
+    def _col_taps(self) -> tuple[Tensor, Tensor]:
+        return _taps(self.cols)
+
+
+def _weighted(values: Callable[[int], Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """The sum of ``values(k) * weights[k]``, in their order."""
+    total = values(0) * weights[0]
+    for k, weight in enumerate(weights[1:], 1):
+        total += values(k) * weight
+    return total
 
 
 def _taps(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row the columns of its non-zero weights, (n, t), and these, filled up with 0."""
+    """Of each of n rows the first column (n,) of t >= 1 in sequence, and their weights (n, t).
+
+    No other column has a weight.
+    """
     filled = matrix != 0
+    size = matrix.shape[1]
     first = filled.int().argmax(dim=1)
-    last = matrix.shape[1] - 1 - filled.flip(1).int().argmax(dim=1)
-    count = int((last - first).max()) + 1 if len(matrix) else 0
+    last = size - 1 - filled.flip(1).int().argmax(dim=1)
+    last = torch.where(filled.any(dim=1), last, first)
+    count = int((last - first).max()) + 1 if len(matrix) else 1
+    first = first.clamp(max=size - count)
     columns = first[:, None] + torch.arange(count, device=matrix.device)
-    inside = columns < matrix.shape[1]
-    columns = columns.clamp(max=matrix.shape[1] - 1)
-    return columns, matrix.gather(1, columns) * inside
+    return first, matrix.gather(1, columns)

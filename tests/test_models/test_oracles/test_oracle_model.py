@@ -283,6 +283,35 @@ def score_order():
     return cfg
 
 
+def logit_fusion(rule='upsnet'):
+    name = f'{rule}_r18_fpn_scenes.py'
+    cfg = Config.fromfile(CONFIGS / rule / name).model
+    cfg.test_cfg.panoptic.stuff_area_limit = 1
+    return cfg
+
+
+@pytest.mark.parametrize('rule', ['upsnet', 'efficientps'])
+def test_annotated_boxes_and_classes_go_to_fusion_by_logits(rule, monkeypatch):
+    """With the mask logits that the mask head gives the annotated boxes, in their class."""
+    model = build(logit_fusion(rule), ['boxes', 'classes'])
+    head = type(model.model.panoptic_fusion_head)
+    seen, fuse = [], head.predict
+
+    def spy(self, detections, *args, **kwargs):
+        seen.extend(detections)
+        return fuse(self, detections, *args, **kwargs)
+
+    monkeypatch.setattr(head, 'predict', spy)
+    samples = [make_sample(), make_sample(things=())]
+    boxes = samples[0].gt_instances.bboxes.clone()
+    results = predict(model, *samples)
+    torch.testing.assert_close(seen[0].bboxes, boxes)
+    assert seen[0].labels.tolist() == LABELS
+    assert seen[0].mask_logits.shape == (3, 28, 28)
+    assert len(seen[1]) == 0
+    assert sorted(results[0].pred_panoptic_seg.detections.tolist()) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ('family', 'settings', 'error', 'message'),
     [
@@ -291,6 +320,8 @@ def score_order():
         (small_banet, dict(oracles=[]), ValueError, r'oracles must be .* got \[\]'),
         (small_banet, dict(matching_iou=1.5), ValueError, 'matching_iou must be in 0..1, got 1.5'),
         (panoptic_fpn, {}, TypeError, "'occlusion' needs .*FusionHead, got HeuristicFusionHead"),
+        (logit_fusion, dict(oracles=['semantics']), TypeError, 'got LogitFusionHead, which weighs'),
+        (logit_fusion, dict(oracles=['occlusion']), TypeError, 'needs .* got LogitFusionHead'),
         (score_order, {}, ValueError, 'order must be an order rule .* got None'),
     ],
 )

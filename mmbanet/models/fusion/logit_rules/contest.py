@@ -25,26 +25,37 @@ class Contest:
 
     def __init__(self, size: tuple[int, int], outside: str, device: torch.device) -> None:
         self.outside = outside
+        #: (H, W): the largest value, -inf where there is no instance.
         self.best = torch.full(size, -torch.inf, device=device)
+        #: (H, W) int64: whose it is, the first one's of equals, or -1.
         self.owner = torch.full(size, -1, device=device)
-        #: The first of the instances so far that have no box at the pixel.
-        self.absent = torch.zeros(size, dtype=torch.int64, device=device)
         self.count = 0
+        # Only where all have had a box can an absent one's zero be the largest.
+        self._all_present: Window = tuple(slice(0, n) for n in size)
 
     def enter(self, window: Window, values: Tensor) -> None:
         """The next instance, with its values in the window of its box."""
-        best, owner, absent = (x[window] for x in (self.best, self.owner, self.absent))
-        wins = values > best
-        best[wins] = values[wins]
-        owner[wins] = self.count
-        absent[absent == self.count] += 1
+        self._compare(window, values)
+        if self.outside == 'zero':
+            both = _intersection(self._all_present, window)
+            zeros = torch.zeros_like(self.best[self._all_present])
+            inner = tuple(
+                slice(x.start - y.start, x.stop - y.start) for x, y in zip(both, self._all_present)
+            )
+            zeros[inner] = -torch.inf
+            self._compare(self._all_present, zeros)
+            self._all_present = both
         self.count += 1
 
-    def finish(self) -> tuple[Tensor, Tensor]:
-        """(H, W): the largest value, -inf where there is no instance, and its owner or -1."""
-        if self.outside == 'zero':
-            missing = self.absent < self.count
-            wins = missing & ((self.best < 0) | ((self.best == 0) & (self.absent < self.owner)))
-            self.best[wins] = 0
-            self.owner[wins] = self.absent[wins]
-        return self.best, self.owner
+    def _compare(self, window: Window, values: Tensor) -> None:
+        best = self.best[window]
+        self.owner[window].masked_fill_(values > best, self.count)
+        torch.maximum(best, values, out=best)
+
+
+def _intersection(one: Window, other: Window) -> Window:
+    """It lies in the first one, also where it is empty."""
+    return tuple(
+        slice(start := min(max(x.start, y.start), x.stop), max(min(x.stop, y.stop), start))
+        for x, y in zip(one, other)
+    )

@@ -57,15 +57,10 @@ class EfficientPSRule(LogitRule):
             mask = self.mask_logit_scale * resize_into_box(instances.mask_logits[k], box, window)
             semantic = semantics.window(int(instances.labels[k]), window)
             contest.enter(window, (mask.sigmoid() + semantic.sigmoid()) * (mask + semantic))
-        best, owner = contest.finish()
-
+        owner = contest.owner
+        if kept and len(classes.stuff) > 0:
+            stuff = semantics.at(semantics.argmax(classes.stuff))
+            owner.masked_fill_(~(contest.best > stuff), -1)
         labels = semantics.argmax(classes.all)
-        pixels = (best.flatten() > -torch.inf).nonzero().squeeze(1)
-        if len(pixels) > 0 and len(classes.stuff) > 0:
-            stuff = semantics.argmax(classes.stuff).flatten()[pixels]
-            loses = ~(best.flatten()[pixels] > semantics.at(stuff, pixels))
-            owner.view(-1)[pixels[loses]] = -1
-        kept = torch.tensor(kept, dtype=torch.int64, device=owner.device)
-        return torch.where(
-            owner < 0, owner, kept[owner.clamp(min=0)] if len(kept) else owner
-        ), labels
+        numbers = torch.tensor([*kept, -1], device=owner.device)  # the last one is that of nobody
+        return numbers[owner], labels

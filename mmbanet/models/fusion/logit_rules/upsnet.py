@@ -58,48 +58,62 @@ class UPSNetRule(LogitRule):
             semantic = semantics.window(int(instances.labels[k]), window)
             known.enter(window, semantic)
             contest.enter(window, semantic + resize_into_box(instances.mask_logits[k], box, window))
-        best, owner = contest.finish()
-        explained = known.finish()[0]
+        best, owner, explained = contest.best, contest.owner, known.best
 
         likely = semantics.argmax(classes.all)
-        stuff, has_stuff = classes.stuff, len(classes.stuff) > 0
-        labels = semantics.argmax(stuff) if has_stuff else torch.full_like(likely, classes.void)
+        has_stuff = len(classes.stuff) > 0
+        labels = semantics.argmax(classes.stuff) if has_stuff else likely
         # Without an instance the decision is that of the semantic prediction.
         is_unknown = (likely < classes.num_things) & self.unknown
-        pixels = (best.flatten() > -torch.inf).nonzero().squeeze(1)
-        if len(pixels) > 0:
-            none = torch.full((len(pixels),), -torch.inf, device=pixels.device)
-            top_stuff = semantics.at(labels.flatten()[pixels], pixels) if has_stuff else none
+        if kept:
+            none = torch.full_like(best, -torch.inf)
+            top_stuff = semantics.at(labels) if has_stuff else none
             rest = none
             if self.unknown:
-                thing = semantics.argmax(classes.things).flatten()[pixels]
-                rest = semantics.at(thing, pixels) - explained.flatten()[pixels]
-            value = best.flatten()[pixels]
-            wins = (value > top_stuff) & (value >= rest)
-            owner.view(-1)[pixels[~wins]] = -1
-            is_unknown.view(-1)[pixels] = (rest > top_stuff) & ~wins
-        labels[is_unknown] = classes.void
+                rest = self._rest(semantics, classes, likely, explained)
+            present = best > -torch.inf
+            wins = (best > top_stuff) & (best >= rest)
+            owner.masked_fill_(~wins, -1)
+            is_unknown = torch.where(present, (rest > top_stuff) & ~wins, is_unknown)
+        if not has_stuff:
+            labels = torch.full_like(likely, classes.void)
+        labels.masked_fill_(is_unknown, classes.void)
         if self.region_class:
             _become_stuff(owner, labels, likely, len(kept), classes)
-        kept = torch.tensor(kept, dtype=torch.int64, device=owner.device)
-        return torch.where(
-            owner < 0, owner, kept[owner.clamp(min=0)] if len(kept) else owner
-        ), labels
+        numbers = torch.tensor([*kept, -1], device=owner.device)  # the last one is that of nobody
+        return numbers[owner], labels
+
+    def _rest(
+        self, semantics: ResizedLogits, classes: StuffChannels, likely: Tensor, explained: Tensor
+    ) -> Tensor:
+        """(H, W): what the largest thing logit has over what instances explain, or less than stuff.
+
+        Where stuff is likelier than things, these matter only if the explained is negative.
+        """
+        is_stuff = likely >= classes.num_things
+        channels = likely
+        if (is_stuff & (explained < 0) & (explained > -torch.inf)).any():
+            channels = torch.where(is_stuff, semantics.argmax(classes.things), likely)
+        return semantics.at(channels) - explained
 
 
 def _become_stuff(
     owner: Tensor, labels: Tensor, likely: Tensor, count: int, classes: StuffChannels
 ) -> None:
     """Gives the pixels of instances that are stuff, by most of their pixels, to stuff."""
-    owned = owner >= 0
-    if not owned.any():
+    pixels = (owner.flatten() >= 0).nonzero().squeeze(1)
+    if len(pixels) == 0:
         return
     num_labels = classes.void
-    votes = torch.bincount(owner[owned] * num_labels + likely[owned], minlength=count * num_labels)
+    owners = owner.flatten()[pixels]
+    votes = torch.bincount(
+        owners * num_labels + likely.flatten()[pixels], minlength=count * num_labels
+    )
     votes = votes.view(count, num_labels)
     most, label = votes.max(dim=1)
     area = votes.sum(dim=1)
     change = (label >= classes.num_things) & (2 * most >= area) & (area > 0)
-    changed = owned & change[owner.clamp(min=0)]
-    labels[changed] = label[owner[changed]]
-    owner[changed] = -1
+    changed = change[owners]
+    pixels, owners = pixels[changed], owners[changed]
+    labels.view(-1)[pixels] = label[owners]
+    owner.view(-1)[pixels] = -1

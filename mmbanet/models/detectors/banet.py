@@ -28,7 +28,7 @@ from mmbanet.registry import MODELS
 from ..fusion import FusionHead, select_detections
 from ..roi import S2IRoIExtractor
 from ..roi.gt_boxes import sample_gt_boxes
-from ..roi.mask_logits import own_logits, recorded_outputs
+from ..roi.mask_logits import own_features, own_logits, recorded_inputs, recorded_outputs
 from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits, resized_logits
 from .checks import check_parts, last_stage
 from .drawing import semantic_prediction
@@ -52,6 +52,8 @@ class BANet(TwoStagePanopticSegmentor):
             ``roi_head.mask_head`` must hand out F_ins (``mmbanet.InstanceFeatureMaskHead``).
         semantic_head, panoptic_fusion_head: Of other packages, they say as ``semantic_layout``
             what the channels of semantic logits mean (:func:`layout_of`).
+        train_cfg: With ``fusion_head_only=True`` all but a fusion head with a loss is frozen, in
+            evaluation mode: it learns on top of a trained model (``load_from``).
         Others: as mmdet's ``TwoStagePanopticSegmentor``. ``test_cfg.panoptic`` may hold
             ``score_thr`` and ``nms`` (class-agnostic): the detections that go to I2S and to fusion.
     """
@@ -88,7 +90,12 @@ class BANet(TwoStagePanopticSegmentor):
         self.with_s2i = any(isinstance(part, S2IRoIExtractor) for part in self.roi_head.modules())
         #: Of the logits that go to fusion.
         self.semantic_layout = layout_of(self.i2s_head or self.semantic_head)
+        #: Whether all else is frozen.
+        self.fusion_head_only = (train_cfg or {}).get('fusion_head_only', False)
         check_parts(self)
+        if self.fusion_head_only:
+            self.requires_grad_(False)
+            self.panoptic_fusion_head.requires_grad_(True)
 
     @property
     def with_i2s(self) -> bool:
@@ -109,10 +116,16 @@ class BANet(TwoStagePanopticSegmentor):
         """
         if not (self.with_s2i or self.with_i2s or self.with_fusion_loss):
             return super().loss(batch_inputs, batch_data_samples)
+        if self.fusion_head_only:
+            return self._fusion_head_loss(batch_inputs, batch_data_samples)
 
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self.semantic_head(pyramid)
-        losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
+        if hasattr(self.semantic_head, 'loss_by_feat'):
+            semantic = self.semantic_head(pyramid)
+            losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
+        else:
+            semantic = {}
+            losses = self.semantic_head.loss(pyramid, batch_data_samples)
 
         rpn_losses, proposals = self._rpn_loss_and_proposals(pyramid, batch_data_samples)
         losses.update(rpn_losses)
@@ -129,10 +142,30 @@ class BANet(TwoStagePanopticSegmentor):
             )
         if self.with_fusion_loss:
             instances = self._true_instances(roi_inputs, batch_data_samples)
-            losses.update(
-                self.panoptic_fusion_head.loss(instances, semantic['seg_preds'], batch_data_samples)
-            )
+            logits = semantic.get('seg_preds')
+            losses.update(self.panoptic_fusion_head.loss(instances, logits, batch_data_samples))
         return losses
+
+    def _fusion_head_loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """The fusion head's alone, on what the frozen rest gives."""
+        with torch.no_grad():
+            pyramid = self.extract_feat(batch_inputs)
+            semantic = {}
+            if self.with_s2i or self.panoptic_fusion_head.loss_needs_logits:
+                semantic = self.semantic_head(pyramid)
+            instances = self._true_instances(
+                self._roi_inputs(pyramid, semantic), batch_data_samples
+            )
+        logits = semantic.get('seg_preds')
+        return self.panoptic_fusion_head.loss(instances, logits, batch_data_samples)
+
+    def train(self, mode: bool = True) -> 'BANet':
+        """As ever, but what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.fusion_head_only:
+            for part in self.children():
+                part.train(mode and part is self.panoptic_fusion_head)
+        return self
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -158,7 +191,8 @@ class BANet(TwoStagePanopticSegmentor):
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, samples)
-        with recorded_outputs(self.roi_head.mask_head) as mask_outputs:
+        mask_head = self.roi_head.mask_head
+        with recorded_inputs(mask_head) as mask_inputs, recorded_outputs(mask_head) as mask_outputs:
             detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
         if self.with_i2s:
             boxes = [
@@ -187,6 +221,8 @@ class BANet(TwoStagePanopticSegmentor):
                 semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
             if head.needs_mask_logits:
                 detections = own_logits(mask_outputs, detections)
+            if head.needs_roi_features:
+                detections = own_features(mask_inputs, detections, head.needs_roi_features)
             panoptic = head.predict(detections, semantics, images)
         else:
             panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)
@@ -256,18 +292,22 @@ class BANet(TwoStagePanopticSegmentor):
     def _true_instances(
         self, roi_inputs: Sequence[Tensor], data_samples: SampleList
     ) -> InstanceList:
-        """The ground-truth boxes with the mask logits that the mask branch gives them."""
+        """The ground-truth boxes with what the fusion head needs of the mask branch."""
         instances = [
             InstanceData(bboxes=sample.gt_instances.bboxes, labels=sample.gt_instances.labels)
             for sample in data_samples
         ]
-        if not self.panoptic_fusion_head.needs_mask_logits:
+        head, mask_head = self.panoptic_fusion_head, self.roi_head.mask_head
+        if not head.needs_mask_logits:
             return instances
         rois = bbox2roi([item.bboxes for item in instances])
-        with recorded_outputs(self.roi_head.mask_head) as outputs:
+        with recorded_inputs(mask_head) as inputs, recorded_outputs(mask_head) as outputs:
             if len(rois) > 0:
                 self.roi_head._mask_forward(roi_inputs, rois)
-        return own_logits(outputs, instances)
+        instances = own_logits(outputs, instances)
+        if head.needs_roi_features:
+            instances = own_features(inputs, instances, head.needs_roi_features)
+        return instances
 
     def _i2s_logits(
         self, semantic: dict, roi_inputs: Sequence[Tensor], rois: Tensor, img_metas: Sequence[dict]

@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmbanet.registry import MODELS
+from mmbanet.structures import OcclusionGraph
 
 from ..semantic.logits import semantic_labels
 from .base import FusionHead
@@ -167,15 +168,7 @@ class OcclusionAwareFusionHead(FusionHead):
         scores = instances.scores[chosen]
         if preference is not None:
             preference = preference.to(chosen.device)[chosen[:, None], chosen]
-        owner, graph = explain_occlusion(
-            instances.masks,
-            scores,
-            image,
-            preference,
-            settings=self.settings,
-            objects=chosen,
-            labels=instances.labels[chosen],
-        )
+        owner, graph = self._resolve(instances, chosen, image, preference)
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
         )
@@ -197,6 +190,24 @@ class OcclusionAwareFusionHead(FusionHead):
                 stacklevel=2,
             )
         return result
+
+    def _resolve(
+        self,
+        instances: InstanceData,
+        chosen: Tensor,
+        image: Tensor | None,
+        preference: Tensor | None,
+    ) -> tuple[Tensor, OcclusionGraph]:
+        """Who owns each pixel; ``preference`` is of the ``chosen`` instances."""
+        return explain_occlusion(
+            instances.masks,
+            instances.scores[chosen],
+            image,
+            preference,
+            settings=self.settings,
+            objects=chosen,
+            labels=instances.labels[chosen],
+        )
 
 
 def _check_settings(test_cfg: dict) -> None:

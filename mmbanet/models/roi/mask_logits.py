@@ -1,4 +1,4 @@
-"""Mask logits of each detection's own class, before they are thresholded and pasted."""
+"""Mask logits of each detection's own class, before they are thresholded, and its RoI features."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def recorded_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
     hook = module.register_forward_hook(lambda _, __, output: outputs.append(output))
     try:
         yield outputs
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def recorded_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """A list of what a module is given when it is called meanwhile."""
+    inputs = []
+    hook = module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    try:
+        yield inputs
     finally:
         hook.remove()
 
@@ -43,4 +54,22 @@ def own_logits(outputs: Sequence[Tensor], detections: InstanceList) -> InstanceL
         result = item[:]
         result.mask_logits = logits
         results.append(result)
+    return results
+
+
+def own_features(
+    inputs: Sequence[Tensor], detections: InstanceList, shape: tuple[int, int, int]
+) -> InstanceList:
+    """Copies of the detections with ``roi_features`` (N, C, h, w).
+
+    Args:
+        inputs: (K, C, h, w), the mask head's for all detections of the batch in their order;
+            nothing where it was not asked, as there are none.
+        detections: Of each image.
+        shape: C, h and w.
+    """
+    features = inputs[0] if inputs else detections[0].bboxes.new_zeros((0, *shape))
+    results = [item[:] for item in detections]
+    for result, own in zip(results, features.split([len(item) for item in detections])):
+        result.roi_features = own
     return results

@@ -136,7 +136,7 @@ class InstanceOcclusionHead(OcclusionAwareFusionHead):
 
     def _pairs_to_learn(self, truth: InstanceData) -> tuple[Tensor, Tensor]:
         order, count = truth.get('order'), len(truth)
-        if order is None or tuple(order.shape) != (count, count):
+        if order is None or (count > 0 and tuple(order.shape) != (count, count)):
             raise ValueError(
                 f'gt_instances.order must be ({count}, {count}), who is in front of whom, got '
                 f'{None if order is None else tuple(order.shape)}; put mmbanet.LoadInstanceOrder '

@@ -32,7 +32,8 @@ class PairClassifier(BaseModule):
         channels: int,
         fc_channels: int,
         init_cfg: dict | list | None = (
-            dict(type='Kaiming', layer=['Conv2d', 'Linear']),
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Xavier', layer='Linear', distribution='uniform'),
             dict(type='Normal', std=0.01, override=dict(name='logit')),
         ),
     ) -> None:

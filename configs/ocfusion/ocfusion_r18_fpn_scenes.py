@@ -1,5 +1,5 @@
-# OCFusion on the small PanopticFPN of configs/panoptic_fpn, trained before and frozen here. Things of
-# one class hide each other in these scenes, so that the head is asked of them, too.
+# OCFusion on the small PanopticFPN of configs/panoptic_fpn, trained before and frozen here. Things
+# of one class hide each other in these scenes, so that the head is asked of them, too.
 _base_ = ['../panoptic_fpn/panoptic_fpn_r18_fpn_scenes.py']
 
 part = _base_.instance_occlusion

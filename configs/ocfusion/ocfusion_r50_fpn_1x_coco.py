@@ -1,5 +1,5 @@
-# OCFusion on mmdet's PanopticFPN with its published checkpoint, which is frozen. The paper trains "a
-# few thousand" iterations and gives no rate: one epoch of batch 16, 0.002 as in a reimplementation.
+# OCFusion on mmdet's PanopticFPN with its published checkpoint, which is frozen. The paper trains
+# "a few thousand" iterations: here one epoch of batch 16, at the rate of a reimplementation.
 _base_ = [
     'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     '../_base_/instance_occlusion.py',

@@ -6,21 +6,21 @@ import pytest
 from mmengine.registry import TRANSFORMS
 from panopticapi.utils import id2rgb
 
+from . import test_instance_masks
 from .test_instance_masks import (
     CROWD,
     HEIGHT,
     PERSON,
-    TIE,
     WIDTH,
     box,
     build,
     instances,
     polygon,
     region,
-    root,  # noqa: F401 (a fixture)
     write,
 )
 
+root = test_instance_masks.root
 LOAD = [dict(type='LoadImageFromFile'), dict(type='mmbanet.LoadPanopticAnnotations')]
 ORDER = dict(type='mmbanet.LoadInstanceOrder')
 PACK = dict(type='mmbanet.PackOrderedInputs')
@@ -41,14 +41,14 @@ def write_png(root, *painted):
 
 
 @pytest.mark.parametrize('steps', [[], [FLIP], [RESIZE, FLIP]])
-def test_the_tie_is_in_front_of_the_person(root, steps):  # noqa: F811
+def test_the_tie_is_in_front_of_the_person(root, steps):
     sample = order_of(root, ORDER, *steps)
     assert sample.gt_instances.labels.tolist() == [1, 0]
     assert sample.gt_instances.order.tolist() == [[0, 1], [-1, 0]]
     assert len(sample.ignored_instances) == 1
 
 
-def test_the_person_is_in_front_of_the_tie(root):  # noqa: F811
+def test_the_person_is_in_front_of_the_tie(root):
     """Of the tie a row above the person is seen."""
     tie = (1, 13, 12, 16)
     data = instances()
@@ -58,7 +58,7 @@ def test_the_person_is_in_front_of_the_tie(root):  # noqa: F811
     assert order_of(root, ORDER).gt_instances.order.tolist() == [[0, -1], [1, 0]]
 
 
-def test_too_little_overlap(root):  # noqa: F811
+def test_too_little_overlap(root):
     """2 of the tie's 12 rows lie on the person."""
     tie = (26, 30, 12, 16)
     data = instances()
@@ -69,7 +69,7 @@ def test_too_little_overlap(root):  # noqa: F811
     assert not order_of(root, dict(ORDER, overlap_thr=0.5)).gt_instances.order.any()
 
 
-def test_crowds_have_no_order(root):  # noqa: F811
+def test_crowds_have_no_order(root):
     """Nor do they take the place of an instance: here the first one."""
     data = instances()
     data['annotations'] = [data['annotations'][k] for k in (2, 0, 1)]
@@ -79,14 +79,14 @@ def test_crowds_have_no_order(root):  # noqa: F811
     assert order_of(root, ORDER).gt_instances.order.tolist() == [[0, 1], [-1, 0]]
 
 
-def test_images_without_instances_or_annotation(root):  # noqa: F811
+def test_images_without_instances_or_annotation(root):
     assert order_of(root, ORDER, image=1).gt_instances.order.shape == (0, 0)
     results = build(root, pipeline=LOAD)[0]
     results['seg_map_path'] = None
     assert not TRANSFORMS.build(ORDER)(results)['gt_order'].any()
 
 
-def test_masks_of_the_png_have_no_order(root):  # noqa: F811
+def test_masks_of_the_png_have_no_order(root):
     sample = order_of(root, ORDER, instances_ann_file=None)
     assert not sample.gt_instances.order.any()
 
@@ -103,11 +103,11 @@ def test_masks_of_the_png_have_no_order(root):  # noqa: F811
         ([dict(ORDER, overlap_thr=1.5)], 'overlap_thr must be a share in 0..1, got 1.5'),
     ],
 )
-def test_pipelines_that_cannot_work(root, steps, message):  # noqa: F811
+def test_pipelines_that_cannot_work(root, steps, message):
     with pytest.raises(ValueError, match=message):
         order_of(root, *steps)
 
 
-def test_without_annotations(root):  # noqa: F811
-    with pytest.raises(ValueError, match='needs gt_masks, .*behind LoadPanopticAnnotations'):
+def test_without_annotations(root):
+    with pytest.raises(ValueError, match=r'needs gt_masks, .*behind LoadPanopticAnnotations'):
         build(root, pipeline=[LOAD[0], ORDER])[0]

@@ -188,9 +188,7 @@ class InstanceOcclusionHead(OcclusionAwareFusionHead):
             symmetric=self.symmetric,
             same_class=self.same_class,
         )
-        preference = torch.zeros(
-            (len(chosen), len(chosen)), dtype=torch.int8, device=pairs.device
-        )
+        preference = torch.zeros((len(chosen), len(chosen)), dtype=torch.int8, device=pairs.device)
         if len(pairs) == 0:
             return preference
         asked = torch.cat([pairs, pairs.flip(1)]) if self.both_ways else pairs

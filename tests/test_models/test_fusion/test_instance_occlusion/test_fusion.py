@@ -10,6 +10,7 @@ from mmbanet.models.fusion.instance_occlusion.pairs import considered_pairs, pai
 from mmbanet.models.oracles import true_preference
 
 T, S = 3, 2
+FIELDS = ('bboxes', 'labels', 'scores', 'masks', 'mask_logits', 'roi_features')
 SMALL = dict(in_channels=2, roi_size=4, channels=4, fc_channels=5)
 
 
@@ -257,9 +258,7 @@ def test_oracle_classifier_is_our_oracle_order(fusion, removal_thr):
         masks, labels, visible = layers(seed)
         instances = detections(masks, labels)
         truth = true_preference(instances.masks, torch.arange(len(masks)), visible)
-        asked = head(
-            truth, thresholds=(0.0, removal_thr), fusion=fusion, same_class=True
-        )
+        asked = head(truth, thresholds=(0.0, removal_thr), fusion=fusion, same_class=True)
         ours = OcclusionAwareFusionHead(T, S, order=[], test_cfg=asked.test_cfg)
         size = masks.shape[1:]
         (expected,) = ours.predict([instances], [torch.full(size, T)], preferences=[truth])
@@ -308,7 +307,7 @@ def test_inputs_of_half_precision_are_left_alone(dtype):
     instances = detections(masks, labels)
     instances.mask_logits = torch.randn(len(masks), 28, 28).to(dtype)
     instances.roi_features = torch.randn(len(masks), 2, 4, 4).to(dtype)
-    before = {name: instances[name].clone() for name in instances.keys()}
+    before = {name: instances[name].clone() for name in FIELDS}
     fusion_head = head().eval()
     with torch.autocast('cpu', torch.bfloat16):
         result = fuse(fusion_head, instances)
@@ -319,7 +318,7 @@ def test_inputs_of_half_precision_are_left_alone(dtype):
 def test_missing_fields():
     instances = detections(PERSON_AND_TIE)
     del instances.roi_features
-    with pytest.raises(ValueError, match='must have roi_features, .* got None'):
+    with pytest.raises(ValueError, match=r'must have roi_features, .* got None'):
         fuse(head(), instances)
 
 

@@ -1,6 +1,5 @@
 """OCFusion's classifier, its loss, and the detector that trains it, alone or with the rest."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,13 @@ from mmbanet.models.fusion.instance_occlusion import pair_classifier
 from mmbanet.models.fusion.instance_occlusion.pair_classifier import PairClassifier
 
 from ....conftest import CONFIGS, make_sample, run_on_two_ranks
-from ...families import instance_semantic_fusion, occlusion_aware, panoptic_fpn, with_cascade
+from ...families import (
+    COUNTS,
+    instance_semantic_fusion,
+    occlusion_aware,
+    panoptic_fpn,
+    with_cascade,
+)
 
 ALL = sorted((CONFIGS / 'ocfusion').glob('*.py'))
 SCENES = CONFIGS / 'ocfusion' / 'ocfusion_r18_fpn_scenes.py'
@@ -143,14 +148,14 @@ def test_gradients_of_the_classifier():
         torch.nn.init.normal_(parameter, std=0.5)
     pairs = torch.tensor([[0, 1], [1, 0], [2, 1]])
     inputs = features.requires_grad_(), masks.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *x: classifier(*x, pairs), inputs)
+    assert torch.autograd.gradcheck(lambda *x: classifier(*x, pairs), inputs, fast_mode=True)
 
 
 def test_initial_weights():
     classifier = PairClassifier(16, 14, 32, 64)
     classifier.init_weights()
-    assert 0.005 < classifier.logit.weight.std() < 0.015
-    assert classifier.second.weight.std() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.1)
+    assert 0.005 < classifier.logit.weight.detach().std() < 0.015
+    assert classifier.second.weight.detach().std() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.1)
     assert not classifier.reduce.bias.any()
 
 
@@ -309,14 +314,6 @@ def cascade():
     return cfg
 
 
-def separate():
-    cfg = instance_semantic_fusion(
-        'MaskRCNN', dict(type='mmbanet.SemanticPredictionFolder', folder='x', suffix='.png')
-    )
-    cfg.panoptic_fusion_head.merge(dict(type='mmbanet.InstanceOcclusionHead'))
-    return cfg
-
-
 def not_learned():
     cfg = occlusion_aware(panoptic_fpn())
     cfg.train_cfg.merge(dict(fusion_head_only=True))
@@ -338,7 +335,30 @@ def test_parts_that_do_not_fit(make, error, message):
 
 
 def test_ground_truth_without_order():
-    sample = ordered_sample(number=3)
-    del sample.gt_instances.order
+    head = small_head()
+    inputs = loss_inputs(head, [ordered_sample(number=3)])
+    del inputs[2][0].gt_instances.order
     with pytest.raises(ValueError, match=r'order must be \(3, 3\).* got None; .*LoadInstanceOrder'):
-        MODELS.build(small()).train_step(batch_of(sample), None)
+        head.loss(*inputs)
+
+
+def test_detector_without_mask_logits(tmp_path):
+    folder = dict(type='mmbanet.SemanticPredictionFolder', folder=str(tmp_path), **COUNTS)
+    cfg = instance_semantic_fusion('MaskRCNN', folder)
+    cfg.panoptic_fusion_head.merge(dict(type='mmbanet.InstanceOcclusionHead', channels=8))
+    with pytest.raises(TypeError, match=r'InstanceOcclusionHead takes mask logits, .* does not'):
+        MODELS.build(cfg)
+
+
+def test_beside_both_paths_of_banet(small_cfg):
+    """RoI features are S2I's; the loss needs no logits, which are I2S's."""
+    cfg = small_cfg.model
+    cfg.panoptic_fusion_head = small(same_class=True).panoptic_fusion_head
+    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
+    model = MODELS.build(cfg).train()
+    losses = model.loss(*model.data_preprocessor(batch_of(ordered_sample())).values())
+    assert {'loss_occlusion', 'loss_i2s', 'loss_seg'} <= set(losses)
+    losses['loss_occlusion'].backward()
+    assert model.roi_head.mask_roi_extractor.phi.weight.grad.any()
+    result = model.eval().test_step(dict(batch_of(make_sample(96, 96))))[0]
+    assert result.pred_panoptic_seg.sem_seg.shape == (1, 96, 96)

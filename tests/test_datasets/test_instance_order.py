@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import TRANSFORMS
 from panopticapi.utils import id2rgb
 
@@ -19,6 +20,7 @@ from .test_instance_masks import (
     region,
     write,
 )
+from .test_panoptic_copy_paste import make, paste
 
 root = test_instance_masks.root
 LOAD = [dict(type='LoadImageFromFile'), dict(type='mmbanet.LoadPanopticAnnotations')]
@@ -111,3 +113,14 @@ def test_pipelines_that_cannot_work(root, steps, message):
 def test_without_annotations(root):
     with pytest.raises(ValueError, match=r'needs gt_masks, .*behind LoadPanopticAnnotations'):
         build(root, pipeline=[LOAD[0], ORDER])[0]
+
+
+def test_known_order_is_packed():
+    """That of copied things, without the crowd."""
+    target, source = make([(0, (10, 10, 40, 50))] * 2, 50), make([(2, (25, 20, 55, 40))], 200)
+    target['gt_ignore_flags'][0] = True
+    results = paste(target, source)
+    assert results['gt_order'].tolist() == [[0, 0, -1], [0, 0, -1], [1, 1, 0]]
+    packed = TRANSFORMS.build(dict(PACK, meta_keys=()))(results)['data_samples']
+    assert packed.gt_instances.order.tolist() == [[0, -1], [1, 0]]
+    assert packed.gt_instances.order.dtype == torch.int8

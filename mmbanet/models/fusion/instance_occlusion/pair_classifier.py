@@ -56,7 +56,8 @@ class PairClassifier(BaseModule):
         objects, places = pairs.unique(return_inverse=True)
         masks = mask_logits[objects].sigmoid()
         masks = F.adaptive_max_pool2d(masks[:, None], features.shape[-2:])
-        maps = torch.cat([masks.to(features), features[objects]], dim=1)
+        maps = [part.to(self.first.weight.dtype) for part in (masks, features[objects])]
+        maps = torch.cat(maps, dim=1)
         # The first convolution is linear: what an object adds to it in either place, once.
         halves = zip(self.first.weight.chunk(2, dim=1), (self.first.bias, None))
         in_places = [F.conv2d(maps, weight, bias, padding=1) for weight, bias in halves]

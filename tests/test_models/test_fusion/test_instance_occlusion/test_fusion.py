@@ -226,7 +226,7 @@ def test_as_pixel_by_pixel(symmetric, same_class, both, thr):
 def test_pairs_by_loop():
     for seed in range(40):
         masks, labels, _ = scene(seed)
-        flat = torch.from_numpy(masks.reshape(len(masks), -1)).double()
+        flat = torch.from_numpy(masks.reshape(len(masks), 99)).double()
         found = considered_pairs(flat @ flat.T, torch.from_numpy(labels), 0.3)
         expected = []
         for i in range(len(masks)):

@@ -1,6 +1,6 @@
 # What configs add to a model or leave out of it, each once, whatever the backbone and the data: a
 # config takes a part as its override, `model = _base_.parts.without_ocm`.
-_base_ = 'logit_fusion.py'
+_base_ = 'instance_occlusion.py'
 
 num_things_classes = 80  # of COCO
 num_stuff_classes = 53

@@ -3,6 +3,7 @@
 from .coco_order import CocoOrder
 from .cocoa import CocoaAnnotations
 from .kins import KinsAnnotations
+from .load_instance_order import LoadInstanceOrder, PackOrderedInputs
 from .load_panoptic_annotations import LoadPanopticAnnotations
 from .ordered_things import OrderedThings
 from .panoptic_annotations import PanopticAnnotations
@@ -13,8 +14,10 @@ __all__ = [
     'CocoOrder',
     'CocoaAnnotations',
     'KinsAnnotations',
+    'LoadInstanceOrder',
     'LoadPanopticAnnotations',
     'OrderedThings',
+    'PackOrderedInputs',
     'PanopticAnnotations',
     'PanopticCopyPaste',
     'PanopticDataset',

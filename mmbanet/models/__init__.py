@@ -5,7 +5,12 @@ from mmbanet.registry import MODELS
 
 from .deform_conv import DeformConv2dPack
 from .detectors import BANet, InstanceSemanticFusion
-from .fusion import LogitFusionHead, OcclusionAwareFusionHead, resolve_occlusion
+from .fusion import (
+    InstanceOcclusionHead,
+    LogitFusionHead,
+    OcclusionAwareFusionHead,
+    resolve_occlusion,
+)
 from .oracles import OracleModel
 from .roi import InstanceFeatureMaskHead, S2IRoIExtractor
 from .semantic import (
@@ -26,6 +31,7 @@ __all__ = [
     'DeformConv2dPack',
     'I2SHead',
     'InstanceFeatureMaskHead',
+    'InstanceOcclusionHead',
     'InstanceSemanticFusion',
     'LogitFusionHead',
     'OcclusionAwareFusionHead',

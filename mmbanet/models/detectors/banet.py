@@ -28,7 +28,7 @@ from mmbanet.registry import MODELS
 from ..fusion import FusionHead, select_detections
 from ..roi import S2IRoIExtractor
 from ..roi.gt_boxes import sample_gt_boxes
-from ..roi.mask_logits import own_logits, recorded_outputs
+from ..roi.mask_logits import own_features, own_logits, recorded_calls
 from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits, resized_logits
 from .checks import check_parts, last_stage
 from .drawing import semantic_prediction
@@ -52,6 +52,8 @@ class BANet(TwoStagePanopticSegmentor):
             ``roi_head.mask_head`` must hand out F_ins (``mmbanet.InstanceFeatureMaskHead``).
         semantic_head, panoptic_fusion_head: Of other packages, they say as ``semantic_layout``
             what the channels of semantic logits mean (:func:`layout_of`).
+        train_cfg: With ``fusion_head_only=True`` all but a fusion head with a loss is frozen, in
+            evaluation mode: it learns on top of a trained model (``load_from``).
         Others: as mmdet's ``TwoStagePanopticSegmentor``. ``test_cfg.panoptic`` may hold
             ``score_thr`` and ``nms`` (class-agnostic): the detections that go to I2S and to fusion.
     """
@@ -88,7 +90,12 @@ class BANet(TwoStagePanopticSegmentor):
         self.with_s2i = any(isinstance(part, S2IRoIExtractor) for part in self.roi_head.modules())
         #: Of the logits that go to fusion.
         self.semantic_layout = layout_of(self.i2s_head or self.semantic_head)
+        #: Whether all else is frozen.
+        self.fusion_head_only = (train_cfg or {}).get('fusion_head_only', False)
         check_parts(self)
+        if self.fusion_head_only:
+            self.requires_grad_(False)
+            self.panoptic_fusion_head.requires_grad_(True)
 
     @property
     def with_i2s(self) -> bool:
@@ -109,10 +116,16 @@ class BANet(TwoStagePanopticSegmentor):
         """
         if not (self.with_s2i or self.with_i2s or self.with_fusion_loss):
             return super().loss(batch_inputs, batch_data_samples)
+        if self.fusion_head_only:
+            return self._fusion_head_loss(batch_inputs, batch_data_samples)
 
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self.semantic_head(pyramid)
-        losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
+        if hasattr(self.semantic_head, 'loss_by_feat'):
+            semantic = self.semantic_head(pyramid)
+            losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
+        else:
+            semantic = {}
+            losses = self.semantic_head.loss(pyramid, batch_data_samples)
 
         rpn_losses, proposals = self._rpn_loss_and_proposals(pyramid, batch_data_samples)
         losses.update(rpn_losses)
@@ -129,10 +142,30 @@ class BANet(TwoStagePanopticSegmentor):
             )
         if self.with_fusion_loss:
             instances = self._true_instances(roi_inputs, batch_data_samples)
-            losses.update(
-                self.panoptic_fusion_head.loss(instances, semantic['seg_preds'], batch_data_samples)
-            )
+            logits = semantic.get('seg_preds')
+            losses.update(self.panoptic_fusion_head.loss(instances, logits, batch_data_samples))
         return losses
+
+    def _fusion_head_loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """The fusion head's alone, on what the frozen rest gives."""
+        with torch.no_grad():
+            pyramid = self.extract_feat(batch_inputs)
+            semantic = {}
+            if self.with_s2i or self.panoptic_fusion_head.loss_needs_logits:
+                semantic = self.semantic_head(pyramid)
+            instances = self._true_instances(
+                self._roi_inputs(pyramid, semantic), batch_data_samples
+            )
+        logits = semantic.get('seg_preds')
+        return self.panoptic_fusion_head.loss(instances, logits, batch_data_samples)
+
+    def train(self, mode: bool = True) -> 'BANet':
+        """As ever, but what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.fusion_head_only:
+            for part in self.children():
+                part.train(mode and part is self.panoptic_fusion_head)
+        return self
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -158,8 +191,9 @@ class BANet(TwoStagePanopticSegmentor):
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, samples)
-        wanted = getattr(self.panoptic_fusion_head, 'needs_mask_logits', False)
-        with recorded_outputs(self.roi_head.mask_head, wanted) as mask_outputs:
+        with recorded_calls(
+            self.roi_head.mask_head, getattr(self.panoptic_fusion_head, 'needs_mask_logits', False)
+        ) as mask_calls:
             detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
         if self.with_i2s:
             boxes = [
@@ -180,15 +214,13 @@ class BANet(TwoStagePanopticSegmentor):
             sample.pred_instances = instances
             sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
 
-        head = self.panoptic_fusion_head
-        if isinstance(head, FusionHead):
-            images = self._images_for_fusion(batch_inputs, img_metas, rescale)
+        if isinstance(self.panoptic_fusion_head, FusionHead):
             semantics = labels
-            if head.needs_semantic_logits:
+            if self.panoptic_fusion_head.needs_semantic_logits:
                 semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
-            if head.needs_mask_logits:
-                detections = own_logits(mask_outputs, detections)
-            panoptic = head.predict(detections, semantics, images)
+            images = self._images_for_fusion(batch_inputs, img_metas, rescale)
+            detections = self._with_mask_branch(detections, mask_calls)
+            panoptic = self.panoptic_fusion_head.predict(detections, semantics, images)
         else:
             panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
@@ -257,18 +289,26 @@ class BANet(TwoStagePanopticSegmentor):
     def _true_instances(
         self, roi_inputs: Sequence[Tensor], data_samples: SampleList
     ) -> InstanceList:
-        """The ground-truth boxes with the mask logits that the mask branch gives them."""
+        """The ground-truth boxes with what the fusion head needs of the mask branch."""
         instances = [
             InstanceData(bboxes=sample.gt_instances.bboxes, labels=sample.gt_instances.labels)
             for sample in data_samples
         ]
-        if not self.panoptic_fusion_head.needs_mask_logits:
-            return instances
         rois = bbox2roi([item.bboxes for item in instances])
-        with recorded_outputs(self.roi_head.mask_head) as outputs:
-            if len(rois) > 0:
+        wanted = self.panoptic_fusion_head.needs_mask_logits and len(rois) > 0
+        with recorded_calls(self.roi_head.mask_head, wanted) as calls:
+            if wanted:
                 self.roi_head._mask_forward(roi_inputs, rois)
-        return own_logits(outputs, instances)
+        return self._with_mask_branch(instances, calls)
+
+    def _with_mask_branch(self, instances: InstanceList, calls: Sequence[tuple]) -> InstanceList:
+        """Instances with what the fusion head needs of the mask branch's calls for them."""
+        head = self.panoptic_fusion_head
+        if head.needs_mask_logits:
+            instances = own_logits(calls, instances)
+        if head.needs_roi_features:
+            instances = own_features(calls, instances, head.needs_roi_features)
+        return instances
 
     def _i2s_logits(
         self, semantic: dict, roi_inputs: Sequence[Tensor], rois: Tensor, img_metas: Sequence[dict]

@@ -17,6 +17,12 @@ def check_parts(detector: nn.Module) -> None:
     _check_classes(detector)
     _check_layouts(detector)
     _check_fusion(detector)
+    learns = detector.with_fusion_loss and len(list(detector.panoptic_fusion_head.parameters())) > 0
+    if detector.fusion_head_only and not learns:
+        raise ValueError(
+            'train_cfg.fusion_head_only: nothing would learn, panoptic_fusion_head is '
+            f'{type(detector.panoptic_fusion_head).__name__}, which has no loss or no parameters'
+        )
     semantic_head, roi_head = detector.semantic_head, detector.roi_head
     if not (detector.with_s2i or detector.with_i2s):
         return
@@ -93,13 +99,33 @@ def _check_fusion(detector: nn.Module) -> None:
                 'StandardRoIHead with an FCNMaskHead has, got '
                 f'{type(roi_head).__name__} with {type(mask_head).__name__}'
             )
+    if head.needs_roi_features:
+        _check_roi_features(head, roi_head)
     on_semantic_head = not detector.with_i2s and hasattr(detector.semantic_head, 'loss_by_feat')
-    if head.has_loss and not on_semantic_head:
+    if head.has_loss and head.loss_needs_logits and not on_semantic_head:
         raise TypeError(
             f"panoptic_fusion_head: {type(head).__name__}'s loss is of the logits of "
             'mmbanet.SemanticFeatureHead without an i2s_head, got '
             f'{type(detector.semantic_head).__name__}'
             f'{" with an i2s_head" if detector.with_i2s else ""}; loss_weight=0 leaves it out'
+        )
+
+
+def _check_roi_features(head: FusionHead, roi_head: nn.Module) -> None:
+    channels, *size = head.needs_roi_features
+    given = roi_head.mask_head.in_channels
+    if given != channels:
+        raise ValueError(
+            f'panoptic_fusion_head.in_channels: {channels}, but the RoI features of '
+            f'roi_head.mask_head have {given}'
+        )
+    if roi_head.with_shared_head:
+        return  # whose stride is its own
+    given = list(roi_head.mask_roi_extractor.roi_layers[0].output_size)
+    if given != size:
+        raise ValueError(
+            f'panoptic_fusion_head.roi_size: {size[0]}, but roi_head.mask_roi_extractor gives '
+            f'{given[0]} x {given[1]} cells'
         )
 
 

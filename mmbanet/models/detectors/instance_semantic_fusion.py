@@ -157,6 +157,11 @@ class InstanceSemanticFusion(BaseDetector):
                 'panoptic_fusion_head: expected mmbanet.OcclusionAwareFusionHead (with '
                 f'order=None it is the heuristic), got {type(head).__name__}'
             )
+        if head.needs_mask_logits:
+            raise TypeError(
+                f'panoptic_fusion_head: {type(head).__name__} takes mask logits, which '
+                'mmbanet.BANet hands over, and this detector does not'
+            )
         if not isinstance(semantic_model, SemanticModel):
             raise TypeError(
                 'semantic_model: expected mmbanet.SemanticSegmentor, '

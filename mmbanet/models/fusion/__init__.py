@@ -5,6 +5,7 @@ from .compose import compose_panoptic_map
 from .duplicates import DuplicateFilter
 from .head import OcclusionAwareFusionHead
 from .heuristic import resolve_by_score
+from .instance_occlusion import InstanceOcclusionHead
 from .logit_fusion import LogitFusionHead
 from .occlusion import explain_occlusion, resolve_occlusion
 from .order import (
@@ -25,6 +26,7 @@ __all__ = [
     'ContourContrast',
     'DuplicateFilter',
     'FusionHead',
+    'InstanceOcclusionHead',
     'LabGaussian',
     'LogitFusionHead',
     'MeanColor',

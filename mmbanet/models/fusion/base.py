@@ -18,12 +18,17 @@ class FusionHead(BasePanopticFusionHead):
     needs_images: bool = False
     #: Whether detections have ``mask_logits`` (N, m, m): those of their own class in their boxes.
     needs_mask_logits: bool = False
+    #: Shape (C, h, w) of the mask branch's RoI features that detections have as ``roi_features``
+    #: (N, C, h, w); None: not needed.
+    needs_roi_features: tuple[int, int, int] | None = None
     #: Whether semantics are :class:`ResizedLogits`, else label maps (1, H, W).
     needs_semantic_logits: bool = False
     #: The only layout of semantic logits that is taken, see :func:`layout_of`; None: any.
     semantic_layout: str | None = None
     #: Whether ``loss(instances, logits, data_samples)`` is to be called in training.
     has_loss: bool = False
+    #: Whether it looks at ``logits``, which need ``mmbanet.SemanticFeatureHead``; None otherwise.
+    loss_needs_logits: bool = True
 
     def loss(self, **kwargs) -> dict:
         """Nothing is learned here."""

@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmbanet.registry import MODELS
+from mmbanet.structures import OcclusionGraph
 
 from ..semantic.logits import semantic_labels
 from .base import FusionHead
@@ -166,19 +167,29 @@ class OcclusionAwareFusionHead(FusionHead):
         scores = instances.scores[chosen]
         if preference is not None:
             preference = preference.to(chosen.device)[chosen[:, None], chosen]
-        owner, graph = explain_occlusion(
+        owner, graph = self._resolve(instances, chosen, image, preference)
+        panoptic = compose_panoptic_map(
+            owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
+        )
+        return pixel_data(panoptic, graph, chosen, self.num_classes)
+
+    def _resolve(
+        self,
+        instances: InstanceData,
+        chosen: Tensor,
+        image: Tensor | None,
+        preference: Tensor | None,
+    ) -> tuple[Tensor, OcclusionGraph]:
+        """Who owns each pixel; ``preference`` is of the ``chosen`` instances."""
+        return explain_occlusion(
             instances.masks,
-            scores,
+            instances.scores[chosen],
             image,
             preference,
             settings=self.settings,
             objects=chosen,
             labels=instances.labels[chosen],
         )
-        panoptic = compose_panoptic_map(
-            owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
-        )
-        return pixel_data(panoptic, graph, chosen, self.num_classes)
 
 
 def _check_settings(test_cfg: dict) -> None:

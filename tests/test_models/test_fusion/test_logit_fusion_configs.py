@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmbanet.models import LogitFusionHead
 from mmbanet.models.detectors import banet
-from mmbanet.models.roi.mask_logits import recorded_outputs
+from mmbanet.models.roi.mask_logits import recorded_calls
 
 from ...conftest import CONFIGS, make_sample, run_on_two_ranks
 from ..families import occlusion_aware, panoptic_fpn, with_cascade
@@ -97,15 +97,15 @@ def test_mask_logits_are_kept_only_for_heads_that_ask(rule, kept, monkeypatch):
 
     @contextmanager
     def recorded(*args):
-        with recorded_outputs(*args) as outputs:
-            lists.append(outputs)
-            yield outputs
+        with recorded_calls(*args) as calls:
+            lists.append(calls)
+            yield calls
 
-    monkeypatch.setattr(banet, 'recorded_outputs', recorded)
+    monkeypatch.setattr(banet, 'recorded_calls', recorded)
     model = MODELS.build(cfg).eval()
     batch = dict(inputs=[torch.zeros(3, 96, 96).byte()], data_samples=[make_sample(96, 96)])
     model.test_step(batch)
-    assert [len(outputs) for outputs in lists] == [kept]
+    assert [len(calls) for calls in lists] == [kept]
 
 
 def with_rule(cfg, rule):

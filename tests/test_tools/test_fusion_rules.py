@@ -13,6 +13,7 @@ from mmbanet.scenes import generate_scenes
 from ..conftest import CONFIGS
 
 
+@pytest.mark.slow
 def test_every_fusion_on_the_same_masks(
     benchmark_folder, checkpoint, tmp_path, monkeypatch, capsys
 ):
@@ -42,6 +43,7 @@ def test_every_fusion_on_the_same_masks(
     assert max(row['peak_mb'] for row in rows.values()) > 0
 
 
+@pytest.mark.slow
 def test_cost_of_every_rule(benchmark_folder, tmp_path, monkeypatch, capsys):
     import fusion_inputs
 

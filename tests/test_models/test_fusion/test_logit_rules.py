@@ -424,8 +424,9 @@ def test_loss_by_hand(count, void, unknown, expected):
     assert loss.item() == pytest.approx(0.1 * expected, rel=1e-5)
 
 
+@pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize('count', [0, 1, 3])
-def test_loss_is_finite_and_reaches_logits(count):
+def test_loss_is_finite_and_reaches_logits(count, amp):
     instances, logits, _ = scene(2, count, (8, 8))
     logits = logits[None].requires_grad_()
     labels = torch.randint(0, 4, (1, 16, 16), generator=torch.Generator().manual_seed(0))
@@ -434,7 +435,9 @@ def test_loss_is_finite_and_reaches_logits(count):
     sample = SimpleNamespace(
         gt_sem_seg=SimpleNamespace(sem_seg=labels), gt_instances=SimpleNamespace(masks=masks)
     )
-    loss = PanopticLoss(T, 0.1)([instances], logits, [sample])
+    with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        given = logits.bfloat16() if amp else logits
+        loss = PanopticLoss(T, 0.1)([instances], given, [sample])
     loss.backward()
     assert loss.isfinite()
     assert logits.grad.abs().sum() > 0

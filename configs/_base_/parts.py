@@ -27,6 +27,8 @@ parts = dict(
             duplicates=dict(type='mmbanet.DuplicateFilter'),
         )
     ),
+    # OANet's fusion; the numbers of classes are the model's.
+    spatial_ranking=dict(type='mmbanet.SpatialRankingHead', _delete_=True),
     # mmdet's RoI extractors.
     without_s2i=dict(
         roi_head=dict(bbox_roi_extractor=pyramid_extractor, mask_roi_extractor=pyramid_extractor)

@@ -9,6 +9,7 @@ from .fusion import (
     InstanceOcclusionHead,
     LogitFusionHead,
     OcclusionAwareFusionHead,
+    SpatialRankingHead,
     resolve_occlusion,
 )
 from .oracles import OracleModel
@@ -44,5 +45,6 @@ __all__ = [
     'SemanticModel',
     'SemanticPredictionFolder',
     'SemanticSegmentor',
+    'SpatialRankingHead',
     'resolve_occlusion',
 ]

@@ -220,6 +220,11 @@ class BANet(TwoStagePanopticSegmentor):
                 semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
             images = self._images_for_fusion(batch_inputs, img_metas, rescale)
             detections = self._with_mask_branch(detections, mask_calls)
+            if self.panoptic_fusion_head.needs_scale_factor and rescale:
+                detections = [
+                    instances.new(metainfo=dict(scale_factor=meta['scale_factor']))
+                    for instances, meta in zip(detections, img_metas)
+                ]
             panoptic = self.panoptic_fusion_head.predict(detections, semantics, images)
         else:
             panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)

@@ -19,6 +19,7 @@ from .order import (
 )
 from .selection import select_detections
 from .settings import OcclusionSettings
+from .spatial_ranking import SpatialRankingHead
 
 __all__ = [
     'ColorHistogram',
@@ -34,6 +35,7 @@ __all__ = [
     'OcclusionSettings',
     'OrderRule',
     'SmallerInFront',
+    'SpatialRankingHead',
     'compose_panoptic_map',
     'explain_occlusion',
     'resolve_by_score',

@@ -21,6 +21,9 @@ class FusionHead(BasePanopticFusionHead):
     #: Shape (C, h, w) of the mask branch's RoI features that detections have as ``roi_features``
     #: (N, C, h, w); None: not needed.
     needs_roi_features: tuple[int, int, int] | None = None
+    #: Whether detections have ``scale_factor`` (w, h) as meta information: the network's input in
+    #: sizes of the results.
+    needs_scale_factor: bool = False
     #: Whether semantics are :class:`ResizedLogits`, else label maps (1, H, W).
     needs_semantic_logits: bool = False
     #: The only layout of semantic logits that is taken, see :func:`layout_of`; None: any.

@@ -1,5 +1,6 @@
 # OCFusion on mmdet's PanopticFPN with its published checkpoint, which is frozen. The paper trains
-# "a few thousand" iterations: here one epoch of batch 16, at a tenth of the rate as in a reimplementation.
+# "a few thousand" iterations: here one epoch of batch 16, at a tenth of the rate as in a
+# reimplementation.
 _base_ = [
     'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     '../_base_/instance_occlusion.py',

@@ -20,10 +20,14 @@ model = dict(
 )
 load_from = f'work_dirs/panoptic_fpn_r18_fpn_scenes/iter_{_base_.max_iters}.pth'
 
-image, annotations, *steps, pack = _base_.train_pipeline
-train_pipeline = [image, annotations, _base_.load_order, *steps, dict(pack, **_base_.pack_order)]
+train_pipeline = [
+    *_base_.train_pipeline[:2],
+    _base_.load_order,
+    *_base_.train_pipeline[2:-1],
+    dict(_base_.train_pipeline[-1], **_base_.pack_order),
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 val_evaluator = [_base_.panoptic_metric, _base_.occlusion_metric]
 test_evaluator = val_evaluator
-del part, image, annotations, steps, pack
+del part

@@ -1,5 +1,6 @@
 # OCFusion on mmdet's PanopticFPN with its published checkpoint, which is frozen. The paper trains
-# "a few thousand" iterations: here one epoch of batch 16, at the rate of a reimplementation.
+# "a few thousand" iterations: here one epoch of batch 16, at a tenth of the rate as in a
+# reimplementation.
 _base_ = [
     'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     '../_base_/instance_occlusion.py',
@@ -11,13 +12,11 @@ load_from = (
     'panoptic_fpn_r50_fpn_1x_coco_20210821_101153-9668fd13.pth'
 )
 
-image, annotations, *steps, pack = _base_.train_pipeline
 train_pipeline = [
-    image,
-    annotations,
+    *_base_.train_pipeline[:2],
     _base_.load_order,
-    *steps,
-    dict(pack, **_base_.pack_order),
+    *_base_.train_pipeline[2:-1],
+    dict(_base_.train_pipeline[-1], **_base_.pack_order),
 ]
 train_dataloader = dict(
     dataset=dict(
@@ -31,5 +30,4 @@ train_dataloader = dict(
 
 train_cfg = dict(max_epochs=1)
 param_scheduler = []
-optim_wrapper = dict(optimizer=dict(lr=0.002))
-del image, annotations, steps, pack
+optim_wrapper = dict(optimizer=dict(lr=0.1 * _base_.optim_wrapper.optimizer.lr))

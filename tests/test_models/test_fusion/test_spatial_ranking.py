@@ -362,6 +362,7 @@ def test_mmdets_heads_do():
 
 
 def train_one_rank():
+    torch.distributed.init_process_group('gloo')
     rank = torch.distributed.get_rank()
     init_default_scope('mmdet')
     torch.manual_seed(0)

@@ -102,7 +102,9 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             truth = sample.gt_instances
             owners = sample.gt_sem_seg.sem_seg[0]
             masks = truth.masks.to_tensor(torch.bool, owners.device)
-            classes = self._classes(self._coverage(masks, self._cells(masks)), truth.labels)
+            everything = torch.arange(len(masks))
+            coverage = self._coverage(masks, self._cells(masks), everything)
+            classes = self._classes(coverage, truth.labels)
             owners = self._at_centres(owners[: masks.shape[1], : masks.shape[2]], classes)
             learned = owners < self.num_things_classes
             if self.learned == 'contested':
@@ -115,18 +117,26 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             count += int(learned.sum())
         return dict(loss_ranking=self.loss_weight * total / max(count, 1))
 
-    def ranks(self, masks: Tensor, labels: Tensor, scale: tuple[float, float] = (1, 1)) -> Tensor:
+    def ranks(
+        self,
+        masks: Tensor,
+        labels: Tensor,
+        scale: tuple[float, float] = (1, 1),
+        chosen: Tensor | None = None,
+    ) -> Tensor:
         """How much right each object has to its pixels.
 
         Args:
-            masks: (K, H, W) bool.
+            masks: (N, H, W) bool.
             labels: (K,), classes of things.
             scale: Width and height of the network's input in those of the masks.
+            chosen: (K,) int64, the masks that the objects have; all of them, K = N, if not given.
 
         Returns:
             (K,) float32; 0 for empty masks.
         """
-        coverage = self._coverage(masks, self._cells(masks, scale))
+        chosen = torch.arange(len(masks)) if chosen is None else chosen
+        coverage = self._coverage(masks, self._cells(masks, scale), chosen)
         classes = self._classes(coverage, labels)
         rights = self.rank(classes[None])[0].float()
         if self.softmax:
@@ -147,7 +157,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
     ) -> tuple[Tensor, OcclusionGraph]:
         labels = instances.labels[chosen].long()
         scale = instances.get('scale_factor', (1, 1))
-        ranks = self.ranks(instances.masks[chosen], labels, scale)
+        ranks = self.ranks(instances.masks, labels, scale, chosen)
         return explain_occlusion(
             instances.masks, ranks, settings=self.settings, objects=chosen, labels=labels
         )
@@ -158,12 +168,22 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         sides = height * scale[1], width * scale[0]
         return tuple(max(math.ceil(round(side) / self.stride), 1) for side in sides)
 
-    def _coverage(self, masks: Tensor, cells: tuple[int, int]) -> Tensor:
-        """(K, h, w): the share of each cell that each object claims."""
-        dtype = self.rank[0].weight.dtype
-        if masks.numel() == 0:
-            return torch.zeros((len(masks), *cells), dtype=dtype, device=masks.device)
-        return torch.cat([F.adaptive_avg_pool2d(mask[None].to(dtype), cells) for mask in masks])
+    def _coverage(self, masks: Tensor, cells: tuple[int, int], chosen: Tensor) -> Tensor:
+        """(K, h, w): the share of each cell that each of the chosen masks claims."""
+        dtype, device = self.rank[0].weight.dtype, masks.device
+        rows, columns = (
+            _area_weights(*sizes).to(device, dtype) for sizes in zip(cells, masks.shape[1:])
+        )
+        coverage = torch.zeros((len(chosen), *cells), dtype=dtype, device=device)
+        for own, k in zip(coverage, chosen.tolist()):
+            # Within the mask's own rows and columns, which are few.
+            y = masks[k].any(dim=1).nonzero()
+            if len(y) > 0:
+                inside = masks[k, y[0] : y[-1] + 1]
+                x = inside.any(dim=0).nonzero()
+                inside = inside[:, x[0] : x[-1] + 1].to(dtype) @ columns[:, x[0] : x[-1] + 1].T
+                own.copy_(rows[:, y[0] : y[-1] + 1] @ inside)
+        return coverage
 
     def _classes(self, coverage: Tensor, labels: Tensor) -> Tensor:
         """(T, h, w): the largest share that an object of each class claims."""
@@ -178,6 +198,14 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         rows = torch.arange(h, device=owners.device) * height // h + height // (2 * h)
         columns = torch.arange(w, device=owners.device) * width // w + width // (2 * w)
         return owners[rows[:, None].clamp(max=height - 1), columns.clamp(max=width - 1)]
+
+
+def _area_weights(cells: int, pixels: int) -> Tensor:
+    """(cells, pixels) float64: the share of each cell of a row that each pixel makes up."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
+    left = torch.arange(pixels, dtype=torch.float64)
+    shared = torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
+    return shared.clamp(min=0) * cells / pixels
 
 
 def _contested(classes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from .fusion import LogitFusionHead, OcclusionAwareFusionHead, resolve_occlusion
 from .oracles import OracleModel
 from .roi import InstanceFeatureMaskHead, S2IRoIExtractor
 from .semantic import (
+    AttentionSemanticHead,
     I2SHead,
     SemanticFeatureHead,
     SemanticModel,
@@ -22,6 +23,7 @@ MODELS.register_module(module=RoIInlay)
 MODELS.register_module(module=RoIUpsample)
 
 __all__ = [
+    'AttentionSemanticHead',
     'BANet',
     'DeformConv2dPack',
     'I2SHead',

@@ -21,6 +21,17 @@ def recorded_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+@contextmanager
+def recorded_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """As :func:`recorded_outputs`, of what the module is called with."""
+    inputs = []
+    hook = module.register_forward_pre_hook(lambda _, given: inputs.extend(given))
+    try:
+        yield inputs
+    finally:
+        hook.remove()
+
+
 def own_logits(outputs: Sequence[Tensor], detections: InstanceList) -> InstanceList:
     """Copies of the detections with ``mask_logits`` (N, m, m).
 

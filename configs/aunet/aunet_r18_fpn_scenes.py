@@ -1,0 +1,9 @@
+# AUNet on generated scenes: the small PanopticFPN with attention in its semantic branch.
+_base_ = ['../panoptic_fpn/panoptic_fpn_r18_fpn_scenes.py']
+
+model = dict(
+    _base_.parts.aunet,
+    semantic_head=dict(
+        _base_.parts.aunet.semantic_head, pam=dict(foreground_channels=_base_.width)
+    ),
+)

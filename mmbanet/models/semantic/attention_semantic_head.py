@@ -101,6 +101,11 @@ class AttentionSemanticHead(PanopticFPNHead):
                 )
             if self.mask_source == 'scores':
                 settings['foreground_channels'] = 1
+            elif 'foreground_channels' not in settings:
+                raise ValueError(
+                    "mam.foreground_channels: source='features' needs the channels of the mask "
+                    'head, such as 256, got none'
+                )
             self.mam = BackgroundAttention(channels=inner_channels, **settings)
             # The mean of what reaches a pixel: sums grow with every box on top of another.
             self.roi_upsample = RoIUpsample(spatial_scale=1 / STRIDE, reduction='mean')

@@ -45,8 +45,9 @@ class AttentionSemanticHead(PanopticFPNHead):
             convolutions: ``foreground_channels`` (the RPN's ``feat_channels``), ``kernel_size``,
             ``per_channel``, ``se_ratio``.
         mam: The same of the one on the levels' sum, with ``source`` in place of
-            ``foreground_channels``: ``'scores'``, the σ of each box's mask logits, one channel; or
-            ``'features'``, what the mask head's predictor sees, with its ``foreground_channels``.
+            ``foreground_channels``: ``'scores'``, one channel, the sigmoid of each box's mask
+            logits; or ``'features'``, what the mask head's predictor sees, with its
+            ``foreground_channels``.
         loss_seg: Loss of the logits. Without ``avg_non_ignore=True`` it would mean less the more of
             an image is void or padding.
         init_cfg: MMEngine's initialisation config.

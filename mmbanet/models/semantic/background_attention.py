@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class BackgroundAttention(nn.Module):
-    """S' = S ⊙ A + S with A = 1 - σ(conv(P)), then a gate for each channel ("background select").
+    """S' = S * A + S with A = 1 - sigmoid(conv(P)), then a gate a channel ("background select").
 
     Args:
         foreground_channels: Channels of P.
@@ -45,5 +45,5 @@ class BackgroundAttention(nn.Module):
 
     def forward(self, semantic: Tensor, foreground: Tensor) -> Tensor:
         """S' (N, C, H, W) of S (N, C, H, W) and P (N, C_f, H, W)."""
-        background = torch.sigmoid(-self.conv(foreground))  # 1 - σ, without cancellation
+        background = torch.sigmoid(-self.conv(foreground))  # 1 - sigmoid, without cancellation
         return self.select(semantic * background + semantic)

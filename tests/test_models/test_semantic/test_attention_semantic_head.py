@@ -115,7 +115,7 @@ def test_attention_by_hand():
     expected = torch.tensor([[[[2.0, -2.0]], [[0.0, 4.0]]]])
     torch.testing.assert_close(module(semantic, foreground), expected)
 
-    # A gate of one channel's mean: A = 0.5; means of S' (-1.5, 6); gates σ(0), σ(ln 3 / 6 * 6).
+    # A gate of one channel's mean: A = 0.5; means of S' (-1.5, 6); gates 1/2, 3/4.
     module = constant(module, 0.5, 0.5)
     with torch.no_grad():
         module.select.conv1.conv.weight[0, 1] = 1
@@ -125,7 +125,7 @@ def test_attention_by_hand():
 
 
 def test_mask_attention_by_hand():
-    """One level, one channel that counts, A = 1 - σ(U - 1): what is inlaid tells where."""
+    """One level, one channel that counts, A = 1 - sigmoid(U - 1): what is inlaid tells where."""
     head = make_head(pam=None, num_levels=1, mam=dict(kernel_size=1, se_ratio=16))
     constant(head.mam, 0.5, 0.5)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_mask_attention_by_hand():
         out = head(x, masks=masks, rois=torch.tensor(rois).reshape(-1, 5))
         torch.testing.assert_close(out['seg_feats'], plain * factors)
 
-    # No boxes: U = 0 and A = 1 - σ(-1) everywhere.
+    # No boxes: U = 0 and A = 1 - sigmoid(-1) everywhere.
     factors = torch.full((4, 4), 0.5 * (1 + 1 / (1 + math.exp(-1))))
     check([], [], factors)
     # One box of one cell with probability 1, its centre that of pixel (1, 2): U = 1, A = 1/2.

@@ -9,7 +9,6 @@ Shapes: N images, K boxes, level i and P_i (N, C, H_i, W_i), S and U at stride 4
 
 from collections.abc import Sequence
 
-import torch
 from mmdet.models.seg_heads import PanopticFPNHead
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig

@@ -1,4 +1,4 @@
-"""Semantics: BANet's and AUNet's heads, other sources of class maps, and what is done with logits."""
+"""Semantics: the heads of BANet and AUNet, other sources of class maps, and uses of logits."""
 
 from .attention_semantic_head import AttentionSemanticHead
 from .i2s_head import I2SHead

@@ -17,7 +17,9 @@ from mmbanet.models import S2IRoIExtractor
 from .conftest import CONFIGS, ROOT, make_sample
 
 # Those of other models: test_models/test_model_families.py; the oracles: test_models/test_oracles.
-ALL = sorted(path for folder in ('banet', 'ablation') for path in (CONFIGS / folder).glob('*.py'))
+ALL = sorted(
+    path for folder in ('banet', 'ablation', 'aunet') for path in (CONFIGS / folder).glob('*.py')
+)
 # Tables 2 and 6: with I2S, OCM, S2I, DFM; order rules; lambda_s, lambda_i of section 4.3.
 ROWS = {
     'ablation/banet_{}_baseline_{}': (False, False, False, False, [], 0.5, None),

@@ -46,6 +46,14 @@ parts = dict(
     panoptic_fpn_head=dict(
         type='PanopticFPNHead', loss_seg=dict(loss_seg, loss_weight=weight_without_i2s)
     ),
+    # AUNet's attention and loss weights in a model with mmdet's PanopticFPNHead.
+    aunet=dict(
+        type=_base_.occlusion_aware.type,
+        semantic_head=dict(
+            type='mmbanet.AttentionSemanticHead', loss_seg=dict(loss_seg, loss_weight=0.3)
+        ),
+        train_cfg=dict(mam=dict(gt_share=(0.6, 1.0))),
+    ),
     # The classes of CamVid, in a model of any kind with things and stuff.
     street=dict(
         roi_head=dict(

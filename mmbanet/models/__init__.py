@@ -15,6 +15,7 @@ from .fusion import (
 from .oracles import OracleModel
 from .roi import InstanceFeatureMaskHead, S2IRoIExtractor
 from .semantic import (
+    AttentionSemanticHead,
     I2SHead,
     SemanticFeatureHead,
     SemanticModel,
@@ -28,6 +29,7 @@ MODELS.register_module(module=RoIInlay)
 MODELS.register_module(module=RoIUpsample)
 
 __all__ = [
+    'AttentionSemanticHead',
     'BANet',
     'DeformConv2dPack',
     'I2SHead',

@@ -13,9 +13,11 @@ H, W), rois (K, 5) = (image index, x1, y1, x2, y2) in pixels of the network's in
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanopticSegmentor
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -30,7 +32,7 @@ from ..roi import S2IRoIExtractor
 from ..roi.gt_boxes import sample_gt_boxes
 from ..roi.mask_logits import own_features, own_logits, recorded_calls
 from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits, resized_logits
-from .checks import check_parts, last_stage
+from .checks import asks_for, check_parts, last_stage
 from .drawing import semantic_prediction
 from .img_metas import without_padding
 from .input_images import rgb_images
@@ -44,12 +46,16 @@ class BANet(TwoStagePanopticSegmentor):
     * I2S: ``i2s_head``; without it the semantic head's own logits go to fusion.
     * Occlusion handling: ``panoptic_fusion_head``; mmdet's ``HeuristicFusionHead`` does as well.
 
+    AUNet's paths from RPN and masks to semantics: ``semantic_head`` as
+    :class:`~mmbanet.models.AttentionSemanticHead`, without S2I and I2S.
+
     With all of them left out this is mmdet's ``PanopticFPN``, parameter by parameter.
 
     Args:
         i2s_head: Config of the :class:`~mmbanet.models.I2SHead`. With it, ``train_cfg.i2s`` holds
             ``gt_share``, the bounds of the share of ground-truth boxes used in training, and
             ``roi_head.mask_head`` must hand out F_ins (``mmbanet.InstanceFeatureMaskHead``).
+        semantic_head: With mask attention, ``train_cfg.mam`` holds ``gt_share`` as for I2S.
         semantic_head, panoptic_fusion_head: Of other packages, they say as ``semantic_layout``
             what the channels of semantic logits mean (:func:`layout_of`).
         train_cfg: With ``fusion_head_only=True`` all but a fusion head with a loss is frozen, in
@@ -98,6 +104,11 @@ class BANet(TwoStagePanopticSegmentor):
             self.panoptic_fusion_head.requires_grad_(True)
 
     @property
+    def with_attention(self) -> bool:
+        """Whether the semantic head looks at RPN features or at masks."""
+        return asks_for(self.semantic_head, 'rpn_features', 'mask_logits', 'mask_features')
+
+    @property
     def with_i2s(self) -> bool:
         """Whether instance features flow back to the semantic logits."""
         return self.i2s_head is not None
@@ -114,17 +125,19 @@ class BANet(TwoStagePanopticSegmentor):
             batch_inputs: (N, 3, H, W), normalised and padded.
             batch_data_samples: Ground truth of each image.
         """
-        if not (self.with_s2i or self.with_i2s or self.with_fusion_loss):
+        paths = (self.with_s2i, self.with_i2s, self.with_attention, self.with_fusion_loss)
+        if not any(paths):
             return super().loss(batch_inputs, batch_data_samples)
         if self.fusion_head_only:
             return self._fusion_head_loss(batch_inputs, batch_data_samples)
 
         pyramid = self.extract_feat(batch_inputs)
+        semantic = {}
         if hasattr(self.semantic_head, 'loss_by_feat'):
-            semantic = self.semantic_head(pyramid)
+            foreground = self._true_foreground(pyramid, batch_data_samples)
+            semantic = self.semantic_head(pyramid, **foreground)
             losses = self.semantic_head.loss_by_feat(semantic['seg_preds'], batch_data_samples)
         else:
-            semantic = {}
             losses = self.semantic_head.loss(pyramid, batch_data_samples)
 
         rpn_losses, proposals = self._rpn_loss_and_proposals(pyramid, batch_data_samples)
@@ -187,21 +200,24 @@ class BANet(TwoStagePanopticSegmentor):
         samples = [without_padding(sample) for sample in batch_data_samples]
         img_metas = [sample.metainfo for sample in samples]
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self._semantic_outputs(pyramid)
+        # Attention looks at the detections: its features are made after them.
+        semantic = {} if self.with_attention else self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
 
         proposals = self._proposals(pyramid, samples)
-        with recorded_calls(
-            self.roi_head.mask_head, getattr(self.panoptic_fusion_head, 'needs_mask_logits', False)
-        ) as mask_calls:
+        with self._recorded_masks() as (mask_calls, feature_calls):
             detections = self.roi_head.predict(roi_inputs, proposals, samples, rescale=rescale)
-        if self.with_i2s:
-            boxes = [
-                item.bboxes[chosen]
-                for item, chosen in zip(detections, self._select_for_fusion(detections))
-            ]
+        if self.with_i2s or self.with_attention:
+            selection = self._select_for_fusion(detections)
+            boxes = [item.bboxes[chosen] for item, chosen in zip(detections, selection)]
             rois = bbox2roi(_boxes_in_input(boxes, img_metas, rescale))
+        if self.with_i2s:
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
+        elif self.with_attention:
+            crops = self._mask_crops(mask_calls, feature_calls, detections)
+            crops = [item[chosen] for item, chosen in zip(crops, selection)]
+            foreground = self._foreground(pyramid, crops, rois)
+            logits = self.semantic_head(pyramid, **foreground)['seg_preds']
         else:
             logits = semantic['seg_preds']
 
@@ -233,17 +249,26 @@ class BANet(TwoStagePanopticSegmentor):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
         """Raw outputs without post-processing: RPN, RoI head and semantic logits.
 
-        I2S inlays the first 100 proposals of the batch here, as many as the mask head sees.
+        I2S inlays the first 100 proposals of the batch here, as many as the mask head sees, and
+        mask attention looks at those.
         """
         pyramid = self.extract_feat(batch_inputs)
-        semantic = self._semantic_outputs(pyramid)
+        semantic = {} if self.with_attention else self._semantic_outputs(pyramid)
         roi_inputs = self._roi_inputs(pyramid, semantic)
         samples = [without_padding(sample) for sample in batch_data_samples]
         proposals = self._proposals(pyramid, samples)
-        outputs = (*self.rpn_head(pyramid), *self.roi_head(roi_inputs, proposals, samples))
+        with self._recorded_masks() as (mask_calls, feature_calls):
+            roi_outputs = self.roi_head(roi_inputs, proposals, samples)
+        outputs = (*self.rpn_head(pyramid), *roi_outputs)
 
-        if self.with_i2s:
-            rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
+        rois = bbox2roi([proposal.bboxes for proposal in proposals])[:100]
+        if self.with_attention:
+            labels = roi_outputs[0][: len(rois), :-1].argmax(1)
+            instances = InstanceData(bboxes=rois[:, 1:], labels=labels)
+            crops = self._mask_crops(mask_calls, feature_calls, [instances])
+            logits = self.semantic_head(pyramid, **self._foreground(pyramid, crops, rois))
+            logits = logits['seg_preds']
+        elif self.with_i2s:
             img_metas = [sample.metainfo for sample in samples]
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
         else:
@@ -300,9 +325,8 @@ class BANet(TwoStagePanopticSegmentor):
             for sample in data_samples
         ]
         rois = bbox2roi([item.bboxes for item in instances])
-        wanted = self.panoptic_fusion_head.needs_mask_logits and len(rois) > 0
-        with recorded_calls(self.roi_head.mask_head, wanted) as calls:
-            if wanted:
+        with self._recorded_masks() as (calls, _):
+            if self.panoptic_fusion_head.needs_mask_logits and len(rois) > 0:
                 self.roi_head._mask_forward(roi_inputs, rois)
         return self._with_mask_branch(instances, calls)
 
@@ -314,6 +338,67 @@ class BANet(TwoStagePanopticSegmentor):
         if head.needs_roi_features:
             instances = own_features(calls, instances, head.needs_roi_features)
         return instances
+
+    def _true_foreground(self, pyramid: Sequence[Tensor], data_samples: SampleList) -> dict:
+        """:meth:`_foreground` of a random part of the ground-truth boxes, with predicted masks."""
+        if not asks_for(self.semantic_head, 'mask_logits', 'mask_features'):
+            return self._foreground(pyramid, [], None)
+        truth = [sample.gt_instances for sample in data_samples]
+        chosen = sample_gt_boxes(
+            [torch.arange(len(item), device=item.labels.device) for item in truth],
+            self.train_cfg.mam.gt_share,
+        )
+        instances = [
+            InstanceData(bboxes=item.bboxes[index], labels=item.labels[index])
+            for item, index in zip(truth, chosen)
+        ]
+        rois = bbox2roi([item.bboxes for item in instances])
+        with self._recorded_masks() as (mask_calls, feature_calls):
+            if len(rois) > 0:
+                self.roi_head._mask_forward(pyramid, rois)
+        crops = self._mask_crops(mask_calls, feature_calls, instances)
+        return self._foreground(pyramid, crops, rois)
+
+    def _foreground(
+        self, pyramid: Sequence[Tensor], crops: Sequence[Tensor], rois: Tensor | None
+    ) -> dict:
+        """What the semantic head's attention looks at, of :meth:`_mask_crops` and their boxes."""
+        head = self.semantic_head
+        foreground = {}
+        if asks_for(head, 'rpn_features'):
+            levels = pyramid[: len(head.pam)]
+            foreground['rpn_features'] = [F.relu(self.rpn_head.rpn_conv(x)) for x in levels]
+        if asks_for(head, 'mask_logits', 'mask_features'):
+            foreground.update(masks=torch.cat(list(crops)), rois=rois)
+        return foreground
+
+    def _mask_crops(
+        self, mask_calls: Sequence[tuple], feature_calls: Sequence[tuple], instances: InstanceList
+    ) -> Sequence[Tensor]:
+        """What mask attention looks at, (K, C, m, m) of each image, of recorded calls."""
+        head = self.semantic_head
+        if asks_for(head, 'mask_logits'):
+            return [item.mask_logits[:, None] for item in own_logits(mask_calls, instances)]
+        if not asks_for(head, 'mask_features'):
+            return []
+        if feature_calls:
+            features = feature_calls[0][0]
+        else:  # no boxes: the mask head was not asked
+            channels = self.roi_head.mask_head.conv_logits.in_channels
+            features = instances[0].bboxes.new_zeros((0, channels, 1, 1))
+        return features.split([len(item) for item in instances])
+
+    @contextmanager
+    def _recorded_masks(self) -> Iterator[tuple[list, list]]:
+        """Calls of the mask head, and of its predictor, that fusion or attention look at."""
+        heads = self.panoptic_fusion_head, self.semantic_head
+        masks = any(asks_for(head, 'mask_logits', 'roi_features') for head in heads)
+        features = asks_for(self.semantic_head, 'mask_features')
+        mask_head = self.roi_head.mask_head
+        with recorded_calls(mask_head, masks) as mask_calls:
+            predictor = mask_head.conv_logits if features else mask_head
+            with recorded_calls(predictor, features) as feature_calls:
+                yield mask_calls, feature_calls
 
     def _i2s_logits(
         self, semantic: dict, roi_inputs: Sequence[Tensor], rois: Tensor, img_metas: Sequence[dict]

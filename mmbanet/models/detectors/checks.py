@@ -17,6 +17,7 @@ def check_parts(detector: nn.Module) -> None:
     _check_classes(detector)
     _check_layouts(detector)
     _check_fusion(detector)
+    _check_attention(detector)
     learns = detector.with_fusion_loss and len(list(detector.panoptic_fusion_head.parameters())) > 0
     if detector.fusion_head_only and not learns:
         raise ValueError(
@@ -35,6 +36,11 @@ def check_parts(detector: nn.Module) -> None:
         _check_s2i(roi_head)
     if detector.with_i2s:
         _check_i2s(detector)
+
+
+def asks_for(head: nn.Module, *names: str) -> bool:
+    """Whether a head says of any of these that it ``needs_...`` it."""
+    return any(getattr(head, f'needs_{name}', False) for name in names)
 
 
 def last_stage(module: nn.Module) -> nn.Module:
@@ -90,15 +96,7 @@ def _check_fusion(detector: nn.Module) -> None:
     if not isinstance(head, FusionHead):
         return
     if head.needs_mask_logits:
-        # Others average the probabilities of several stages, or refine them.
-        predicts = type(roi_head).predict_mask is StandardRoIHead.predict_mask
-        mask_head = getattr(roi_head, 'mask_head', None)
-        if not (predicts and isinstance(mask_head, FCNMaskHead)):
-            raise TypeError(
-                f'panoptic_fusion_head: {type(head).__name__} takes mask logits, which a '
-                'StandardRoIHead with an FCNMaskHead has, got '
-                f'{type(roi_head).__name__} with {type(mask_head).__name__}'
-            )
+        _check_single_mask_head(f'panoptic_fusion_head: {type(head).__name__}', roi_head)
     if head.needs_roi_features:
         _check_roi_features(head, roi_head)
     on_semantic_head = not detector.with_i2s and hasattr(detector.semantic_head, 'loss_by_feat')
@@ -126,6 +124,60 @@ def _check_roi_features(head: FusionHead, roi_head: nn.Module) -> None:
         raise ValueError(
             f'panoptic_fusion_head.roi_size: {size[0]}, but roi_head.mask_roi_extractor gives '
             f'{given[0]} x {given[1]} cells'
+        )
+
+
+def _check_single_mask_head(taker: str, roi_head: nn.Module) -> None:
+    # Others average the probabilities of several stages, or refine them.
+    predicts = type(roi_head).predict_mask is StandardRoIHead.predict_mask
+    mask_head = getattr(roi_head, 'mask_head', None)
+    if not (predicts and isinstance(mask_head, FCNMaskHead)):
+        raise TypeError(
+            f'{taker} takes mask logits, which a StandardRoIHead with an FCNMaskHead has, got '
+            f'{type(roi_head).__name__} with {type(mask_head).__name__}'
+        )
+
+
+def _check_attention(detector: nn.Module) -> None:
+    head = detector.semantic_head
+    name = f'semantic_head: {type(head).__name__}'
+    if not detector.with_attention:
+        return
+    for path in ('s2i', 'i2s'):
+        if getattr(detector, f'with_{path}'):
+            raise TypeError(
+                f'{name} makes its features after the detections and takes masks by itself, which '
+                f'leaves no place for {path.upper()}; use mmbanet.SemanticFeatureHead with it'
+            )
+    if asks_for(head, 'rpn_features'):
+        conv = getattr(getattr(detector, 'rpn_head', None), 'rpn_conv', None)
+        if conv is None:
+            raise TypeError(
+                f"{name} needs the features of an RPN, mmdet's RPNHead with its rpn_conv, got "
+                f'{type(getattr(detector, "rpn_head", None)).__name__}; pam=None leaves them out'
+            )
+        _check_width(
+            'semantic_head.pam.foreground_channels', head.pam[0], detector.rpn_head.feat_channels
+        )
+    if asks_for(head, 'mask_logits', 'mask_features'):
+        _check_single_mask_head(name, detector.roi_head)
+        if asks_for(head, 'mask_features'):
+            _check_width(
+                'semantic_head.mam.foreground_channels',
+                head.mam,
+                detector.roi_head.mask_head.conv_logits.in_channels,
+            )
+        if detector.train_cfg is not None and 'mam' not in detector.train_cfg:
+            raise ValueError(
+                'train_cfg.mam: mask attention needs the share of ground-truth boxes used in '
+                'training, such as mam=dict(gt_share=(0.6, 1.0))'
+            )
+
+
+def _check_width(name: str, attention: nn.Module, given: int) -> None:
+    if attention.conv.in_channels != given:
+        raise ValueError(
+            f'{name}: {attention.conv.in_channels}, but the head that they come from has {given}'
         )
 
 

@@ -42,8 +42,10 @@ def layout_of(head: nn.Module) -> str:
     return layout
 
 
-def semantic_loss(loss: nn.Module, logits: Tensor, data_samples: SampleList) -> Tensor:
-    """Cross entropy at the resolution of logits of all classes.
+def semantic_loss(
+    loss: nn.Module, logits: Tensor, data_samples: SampleList, merged_things: int = 0
+) -> Tensor:
+    """Cross entropy at the resolution of the logits.
 
     The labels (255 for void) are brought to the logits' size by nearest neighbour of the cells'
     centres. mmdet's panoptic head takes the cells' top left pixels instead, which moves everything
@@ -51,12 +53,19 @@ def semantic_loss(loss: nn.Module, logits: Tensor, data_samples: SampleList) -> 
 
     Args:
         loss: A classification loss such as mmdet's ``CrossEntropyLoss``.
-        logits: (N, T + S, H, W).
+        logits: (N, T + S, H, W), or (N, S + 1, H, W) with ``merged_things``.
         data_samples: N samples with ``gt_sem_seg.sem_seg`` (1, h, w), padded to one size.
+        merged_things: T of the layout ``'stuff_and_things'``; 0 of the layout ``'all'``.
     """
     labels = torch.stack([sample.gt_sem_seg.sem_seg for sample in data_samples])
     labels = F.interpolate(labels.float(), size=logits.shape[-2:], mode='nearest-exact')
-    return loss(logits.float(), labels[:, 0].long())
+    labels = labels[:, 0].long()
+    if merged_things:
+        num_stuff = logits.shape[1] - 1
+        stuff = labels - merged_things
+        labels = torch.where((stuff >= 0) & (stuff < num_stuff), stuff, labels)
+        labels = labels.masked_fill(stuff < 0, num_stuff)
+    return loss(logits.float(), labels)
 
 
 def resize_logits(logits: Tensor, img_metas: Sequence[dict], rescale: bool) -> list[Tensor]:

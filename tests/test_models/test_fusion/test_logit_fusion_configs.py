@@ -52,7 +52,7 @@ def test_trains_and_tests(path):
 
 
 def upsnet_cfg():
-    cfg = Config.fromfile(CONFIGS / 'upsnet' / 'upsnet_r18_fpn_scenes.py').model
+    cfg = Config.fromfile(CONFIGS / 'upsnet' / 'upsnet_r18_fpn_dfm_scenes.py').model
     cfg.backbone.init_cfg = None
     cfg.roi_head.bbox_head.fc_out_channels = 32
     cfg.train_cfg.rpn_proposal.max_per_img = 50

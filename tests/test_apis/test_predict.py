@@ -13,7 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
-from mmbanet.cli.predict import find_images, main
+from mmbanet.apis.image_sources import distinct, find_images
+from mmbanet.cli.predict import main
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.structures import decode_ids
 
@@ -173,10 +174,11 @@ def test_images_that_are_not_there(tmp_path, photos):
     same = tmp_path / 'first.png'
     Image.new('RGB', (2, 2)).save(same)
     with pytest.raises(ValueError, match=r'two images of the name first: .* and '):
-        find_images([str(photos), str(same)])
+        distinct(find_images([str(photos), str(same)]))
     # A pattern, and the same file twice.
     found = find_images([str(tmp_path / '*.png'), str(same)])
-    assert found == {'first': same}
+    assert [item.entry for item in found] == [same, same]
+    assert [item.name for item in distinct(found)] == ['first']
 
 
 def test_mmdets_models_are_predicted_with_too(photos):
@@ -195,12 +197,12 @@ def test_mmdets_models_are_predicted_with_too(photos):
 def test_the_inferencer_is_called_as_mmdets(inferencer, photos, tmp_path):
     file = str(next(photos.glob('first.*')))
     image = read_image(file)
-    called = inferencer([file, image], batch_size=2, return_vis=True, img_out_dir=str(tmp_path))
+    called = inferencer([file, image], batch_size=2, return_vis=True, out_dir=str(tmp_path))
     assert len(called['predictions']) == len(called['visualization']) == 2
     first, second = called['predictions']
     assert isinstance(first, PanopticResult)
     np.testing.assert_array_equal(first.segment_ids, second.segment_ids)
-    assert {path.name for path in tmp_path.iterdir()} == {'first.jpg', '00000001.jpg'}
+    assert {path.name for path in (tmp_path / 'vis').iterdir()} == {'first.jpg', '00000001.jpg'}
     samples = inferencer(file, return_datasamples=True)['predictions']
     assert 'pred_panoptic_seg' in samples[0]
 

@@ -48,7 +48,7 @@ def test_frames_of_a_webcam(given, monkeypatch):
             self.number = 0
             self.released = False
 
-        def isOpened(self) -> bool:  # noqa: N802
+        def isOpened(self) -> bool:
             return True
 
         def grab(self) -> bool:

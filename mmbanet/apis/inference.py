@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
+from collections.abc import Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from mmdet.apis import inference_detector
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
@@ -97,19 +100,37 @@ def predict(
     return [inference_detector(model, i, pipelines[type(i)]).cpu() for i in images]
 
 
+def predict_batch(model: nn.Module, images: Sequence[np.ndarray]) -> list[DetDataSample]:
+    """As :func:`predict` of arrays, but of all in one pass, padded to the largest.
+
+    Args:
+        model: Of :func:`init_model`.
+        images: (H, W, 3) uint8 BGR each.
+    """
+    pipeline = _test_pipeline(model.cfg, np.ndarray)
+    batch = [pipeline(dict(img=check_array(image), img_id=i)) for i, image in enumerate(images)]
+    with torch.no_grad():
+        return [sample.cpu() for sample in model.test_step(pseudo_collate(batch))]
+
+
 def read_image(path: str | PathLike) -> np.ndarray:
     """(H, W, 3) uint8 BGR of any image file, turned as its EXIF data says.
 
     Raises:
         ValueError: The file is no image.
     """
-    data = np.fromfile(path, dtype=np.uint8)
+    return decode_image(Path(path).read_bytes(), path)
+
+
+def decode_image(data: bytes, source: str | PathLike) -> np.ndarray:
+    """As :func:`read_image`, of a file's bytes; ``source`` is what an error names."""
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        values = np.frombuffer(data, dtype=np.uint8)
+        image = cv2.imdecode(values, cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:  # more pixels than OpenCV reads
-        raise ValueError(f'not an image that can be read: {path} ({error.err})') from error
+        raise ValueError(f'not an image that can be read: {source} ({error.err})') from error
     if image is None:
-        raise ValueError(f'not an image: {path}')
+        raise ValueError(f'not an image: {source}')
     return image
 
 
@@ -128,12 +149,7 @@ def _test_pipeline(cfg: Config, kind: type) -> Compose:
 def _checked(image: Image) -> str | np.ndarray:
     """An image as mmdet takes it."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(
-                'images must be of the shape (H, W, 3) and of the dtype uint8, in BGR, got '
-                f'{image.shape} and {image.dtype}'
-            )
-        return image
+        return check_array(image)
     if not isinstance(image, (str, PathLike)):
         raise TypeError(f'images must be paths or NumPy arrays, got {type(image).__name__}')
     path = str(image)
@@ -142,3 +158,13 @@ def _checked(image: Image) -> str | np.ndarray:
     if cv2.imread(path) is None:
         raise ValueError(f'not an image: {osp.abspath(path)}')
     return path
+
+
+def check_array(image: np.ndarray) -> np.ndarray:
+    """The image, if it is one: (H, W, 3) uint8; else raises a ValueError."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            'images must be of the shape (H, W, 3) and of the dtype uint8, in BGR, got '
+            f'{image.shape} and {image.dtype}'
+        )
+    return image

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.infer import BaseInferencer
+from tqdm import tqdm
 
-from mmbanet.structures import encode_ids
-from mmbanet.visualization.panoptic import class_palette, colorize, write_picture
+from mmbanet.visualization.panoptic import class_palette, write_picture
 
-from .inference import Image, init_model, predict, read_image
+from .image_sources import Input, SourceImage, count_images, distinct, find_images, open_images
+from .inference import Image, check_array, init_model, predict_batch, read_image
 from .panoptic_result import PanopticResult
 
 # Share of the map in a picture, the rest is the image.
 OPACITY = 0.55
 
 
-class PanopticInferencer(BaseInferencer):
+class PanopticInferencer:
     """Any panoptic model of mmdet's, ready for images.
 
-    ``inferencer(images)`` returns a dict of lists as ``DetInferencer`` does: ``predictions``
-    (:class:`PanopticResult`, or mmdet's samples with ``return_datasamples=True``) and
-    ``visualization`` (RGB pictures with ``return_vis=True``). ``mmbanet predict`` is for whole
-    folders, of which it keeps nothing in memory.
+    ``inferencer(images)`` returns a dict of lists as ``DetInferencer`` does. ``mmbanet predict`` is
+    for whole folders, of which it keeps nothing in memory.
 
     Args:
         model: Config, see :func:`init_model`.
@@ -37,13 +38,12 @@ class PanopticInferencer(BaseInferencer):
         device: Of the model; None: the GPU if there is one.
         cfg_options: Overrides of the config.
         show_progress: Whether a call shows a progress bar.
+        max_pixels: Larger images are predicted and drawn reduced to as many, and their maps
+            enlarged again: masks and logits have the size of the image, whatever the model sees.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: As :func:`init_model`.
     """
-
-    visualize_kwargs = {'return_vis', 'img_out_dir'}  # noqa: RUF012 (the base's contract)
-    postprocess_kwargs = set()  # noqa: RUF012
 
     def __init__(
         self,
@@ -53,67 +53,116 @@ class PanopticInferencer(BaseInferencer):
         *,
         cfg_options: dict | None = None,
         show_progress: bool = True,
+        max_pixels: int = 2**23,
     ) -> None:
-        # Not the base's, which reads configs and weights in a way of its own.
+        if max_pixels < 1:
+            raise ValueError(f'max_pixels must be 1 at least, got {max_pixels}')
         self.model = init_model(model, weights, device or get_device(), cfg_options)
         self.cfg = self.model.cfg
         self.palette = class_palette(self.model.dataset_meta)
         self.show_progress = show_progress
+        self.max_pixels = max_pixels
+
+    def __call__(
+        self,
+        inputs: Input | Sequence[Input],
+        batch_size: int = 1,
+        *,
+        return_vis: bool = False,
+        no_save_vis: bool = False,
+        return_datasamples: bool = False,
+        print_result: bool = False,
+        no_save_pred: bool = True,
+        out_dir: str | PathLike = '',
+    ) -> dict[str, list | None]:
+        """Predictions of images, with the arguments of mmdet's ``DetInferencer``.
+
+        Args:
+            inputs: See :func:`mmbanet.apis.image_sources.find_images`; of a webcam, that there is
+                an end is up to the caller.
+            batch_size: Images in one pass of the model.
+            return_vis: Whether to return pictures.
+            no_save_vis: Whether to leave ``OUT_DIR/vis/NAME.jpg`` out.
+            return_datasamples: Whether to return mmdet's samples, at most ``max_pixels`` large.
+            print_result: Whether to print a line for each image.
+            no_save_pred: Whether to leave ``OUT_DIR/preds/NAME.json``, the segments, out.
+            out_dir: Folder to write to; '': nothing is written.
+
+        Returns:
+            ``predictions``, of :class:`PanopticResult` or samples, and ``visualization``, RGB
+            pictures or None.
+
+        Raises:
+            FileNotFoundError, OSError, TypeError, ValueError: What is no image, or is not there.
+        """
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be 1 at least, got {batch_size}')
+        found = find_images(inputs)
+        if out_dir:
+            distinct(found)
+        predictions, pictures = [], []
+        with tqdm(
+            total=count_images(found), unit='image', disable=None if self.show_progress else True
+        ) as progress:
+            for batch in _batches(open_images(found), batch_size):
+                samples = self._samples([image for _, image in batch])
+                for (item, image), sample in zip(batch, samples):
+                    result = self._result(sample, image)
+                    predictions.append(sample if return_datasamples else result)
+                    if print_result:
+                        print(f'{item.source}: {result.summary()}')
+                    if out_dir and not no_save_pred:
+                        path = Path(out_dir) / 'preds' / f'{item.name}.json'
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_text(json.dumps(list(result), indent=1) + '\n')
+                    if return_vis or (out_dir and not no_save_vis):
+                        picture = self.draw(result, image)
+                        if return_vis:
+                            pictures.append(picture)
+                        if out_dir and not no_save_vis:
+                            path = Path(out_dir) / 'vis' / f'{item.name}.jpg'
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            write_picture(path, picture)
+                progress.update(len(batch))
+        return dict(predictions=predictions, visualization=pictures if return_vis else None)
 
     def predict(self, image: Image) -> PanopticResult:
         """What the model says of one image, a file or (H, W, 3) uint8 BGR."""
-        return PanopticResult.from_sample(predict(self.model, image), self.model.dataset_meta)
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[Image]) -> list[PanopticResult]:
+        """What the model says of images, in one pass; arguments as of :meth:`predict`."""
+        images = [i if isinstance(i, np.ndarray) else read_image(i) for i in images]
+        return [self._result(s, image) for s, image in zip(self._samples(images), images)]
 
     def draw(self, result: PanopticResult, image: np.ndarray) -> np.ndarray:
-        """The map over its image (H, W, 3) uint8 BGR: a picture of the same shape, RGB."""
-        ids = np.full(max((s['id'] for s in result), default=0) + 1, len(result.classes))
-        for segment in result:
-            instance = segment['id'] if segment['is_thing'] else 0
-            ids[segment['id']] = encode_ids(segment['category'], instance)
-        colors = colorize(ids[result.segment_ids], self.palette)
+        """The map over its image (H, W, 3) uint8 BGR: a picture, RGB.
+
+        It has the image's shape, or at most ``max_pixels``.
+        """
+        image = self._reduced(image)
+        colors = result.colors(image.shape[1::-1], self.palette)
         return ((1 - OPACITY) * image[..., ::-1] + OPACITY * colors).astype(np.uint8)
 
-    def _init_pipeline(self, cfg: Config) -> None:
-        """:func:`predict` has its own."""
+    def _samples(self, images: Iterable[np.ndarray]) -> list[DetDataSample]:
+        return predict_batch(self.model, [self._reduced(check_array(i)) for i in images])
 
-    def preprocess(self, inputs: list[Image], batch_size: int = 1, **kwargs: Any) -> Any:
-        """The images, ``batch_size`` at a time."""
-        return self._get_chunk_data(iter(inputs), batch_size)
+    def _result(self, sample: DetDataSample, image: np.ndarray) -> PanopticResult:
+        return PanopticResult.from_sample(sample, self.model.dataset_meta, image)
 
-    def forward(self, inputs: list[Image], **kwargs: Any) -> list[DetDataSample]:
-        """Predictions of some images."""
-        return predict(self.model, list(inputs))
+    def _reduced(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        scale = (self.max_pixels / (height * width)) ** 0.5
+        if scale >= 1:
+            return image
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
-    def visualize(
-        self,
-        inputs: list[Image],
-        preds: list[DetDataSample],
-        return_vis: bool = False,
-        img_out_dir: str = '',
-    ) -> list[np.ndarray] | None:
-        """Pictures, returned or written as ``IMG_OUT_DIR/STEM.jpg`` (arrays: ``NUMBER.jpg``)."""
-        if not (return_vis or img_out_dir):
-            return None
-        pictures = []
-        for number, (given, sample) in enumerate(zip(inputs, preds)):
-            is_array = isinstance(given, np.ndarray)
-            image = given if is_array else read_image(given)
-            result = PanopticResult.from_sample(sample, self.model.dataset_meta)
-            pictures.append(self.draw(result, image))
-            if img_out_dir:
-                name = f'{number:08}' if is_array else Path(given).stem
-                Path(img_out_dir).mkdir(parents=True, exist_ok=True)
-                write_picture(Path(img_out_dir) / f'{name}.jpg', pictures[-1])
-        return pictures
 
-    def postprocess(
-        self,
-        preds: list[DetDataSample],
-        visualization: list[np.ndarray] | None,
-        return_datasamples: bool = False,
-    ) -> dict:
-        """What a call returns."""
-        if not return_datasamples:
-            meta = self.model.dataset_meta
-            preds = [PanopticResult.from_sample(sample, meta) for sample in preds]
-        return dict(predictions=preds, visualization=visualization)
+def _batches(
+    images: Iterator[SourceImage], size: int
+) -> Iterator[list[tuple[SourceImage, np.ndarray]]]:
+    """Images with their pixels, ``size`` at a time."""
+    read = ((item, item.read()) for item in images)
+    while batch := list(islice(read, size)):
+        yield batch

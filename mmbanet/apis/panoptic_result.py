@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import torch
 from mmdet.structures import DetDataSample
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.panoptic_files import segment_info
 from mmbanet.evaluation.panoptic_quality import NO_LABEL
 from mmbanet.evaluation.predictions import read_id_map, read_segments
+from mmbanet.structures import encode_ids
+from mmbanet.visualization.panoptic import class_palette, colorize
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,21 +30,27 @@ class PanopticResult:
             ``overlaps``, see :func:`mmbanet.models.fusion.compose.segments_info`.
         classes: Names of the classes, things first.
         num_things: How many of them are things.
+        image: (H, W, 3) uint8 BGR, or None where the result was made without it.
     """
 
     segment_ids: np.ndarray
     segments: list[dict]
     classes: tuple[str, ...]
     num_things: int
+    image: np.ndarray | None = None
 
     @classmethod
-    def from_sample(cls, sample: DetDataSample, dataset_meta: dict) -> PanopticResult:
+    def from_sample(
+        cls, sample: DetDataSample, dataset_meta: dict, image: np.ndarray | None = None
+    ) -> PanopticResult:
         """Of the prediction of any of mmdet's panoptic models.
 
         Args:
             sample: With ``pred_panoptic_seg``.
             dataset_meta: With ``classes`` and ``thing_classes``, as a model of
                 :func:`mmbanet.apis.init_model` has it.
+            image: (H, W, 3) uint8 BGR; where it is larger than what was predicted, the map is
+                enlarged to it.
 
         Raises:
             ValueError: The model is no panoptic one.
@@ -63,6 +73,10 @@ class PanopticResult:
             ids[labels != NO_LABEL] if known else 1 + np.arange((labels != NO_LABEL).sum())
         )
         segment_ids = number[inverse].reshape(size)
+        if image is not None and image.shape[:2] != size:
+            segment_ids = cv2.resize(
+                segment_ids, image.shape[1::-1], interpolation=cv2.INTER_NEAREST
+            )
         segments = []
         for segment_id, label in zip(number.tolist(), labels.tolist()):
             if label == NO_LABEL:
@@ -71,7 +85,7 @@ class PanopticResult:
             facts = dict(id=segment_id, category=label, is_thing=label < num_things, score=None)
             facts.update(known.get(segment_id, {}), area=info['area'], bbox=info['bbox'])
             segments.append(facts)
-        return cls(segment_ids, segments, classes, num_things)
+        return cls(segment_ids, segments, classes, num_things, image)
 
     def __iter__(self) -> Iterator[dict]:
         """The segments."""
@@ -85,28 +99,54 @@ class PanopticResult:
         """(N, H, W) bool: the visible pixels of each segment."""
         return self.segment_ids == np.array([s['id'] for s in self.segments])[:, None, None]
 
-    def crop(self, segment_id: int, image: np.ndarray) -> np.ndarray:
-        """A segment alone: the image (H, W, 3) uint8 in its box, (h, w, 4) with its mask as alpha.
+    def crop(self, segment: int | dict, image: np.ndarray | None = None) -> np.ndarray:
+        """A segment alone: the image in its box, (h, w, 4) uint8 BGR with its mask as alpha.
+
+        Args:
+            segment: One of ``segments``, or its id.
+            image: (H, W, 3) uint8 BGR; the result's own by default.
 
         Raises:
             KeyError: There is no such segment.
+            ValueError: No image of the map's size.
         """
-        x, y, width, height = self[segment_id]['bbox']
+        image = self.image if image is None else image
+        if image is None or image.shape[:2] != self.segment_ids.shape:
+            raise ValueError(
+                f"image must be of the map's size {self.segment_ids.shape}, got "
+                f'{None if image is None else image.shape}'
+            )
+        found = self[segment]
+        x, y, width, height = found['bbox']
         rows, columns = slice(y, y + height), slice(x, x + width)
-        alpha = (self.segment_ids[rows, columns] == segment_id) * np.uint8(255)
+        alpha = (self.segment_ids[rows, columns] == found['id']) * np.uint8(255)
         return np.dstack([image[rows, columns], alpha])
 
-    def __getitem__(self, segment_id: int) -> dict:
-        """The segment of an id; raises a KeyError if there is none."""
-        for segment in self.segments:
-            if segment['id'] == segment_id:
-                return segment
+    def __getitem__(self, segment: int | dict) -> dict:
+        """The segment of an id (or the one that is given); raises a KeyError if there is none."""
+        segment_id = segment['id'] if isinstance(segment, dict) else segment
+        for found in self.segments:
+            if found['id'] == segment_id:
+                return found
         raise KeyError(f'no segment {segment_id}; there are {[s["id"] for s in self.segments]}')
 
-    def front_of(self, segment_id: int) -> list[int]:
-        """Ids of the segments that lie in front of a thing, of those that overlap it."""
-        overlaps = self[segment_id].get('overlaps', ())
+    def front_of(self, segment: int | dict) -> list[int]:
+        """Ids of the segments in front of a thing (or its id), of those that overlap it."""
+        overlaps = self[segment].get('overlaps', ())
         return [o['segment'] for o in overlaps if not o['in_front'] and o['segment'] is not None]
+
+    def colors(self, size: Sequence[int], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+        """The map in colours, (height, width, 3) uint8 RGB.
+
+        Args:
+            size: Width and height in pixels.
+            palette: RGB of each class.
+        """
+        segment_ids = cv2.resize(self.segment_ids, size, interpolation=cv2.INTER_NEAREST)
+        ids = np.full(max((s['id'] for s in self), default=0) + 1, len(self.classes))
+        for s in self:
+            ids[s['id']] = encode_ids(s['category'], s['id'] if s['is_thing'] else 0)
+        return colorize(ids[segment_ids], palette)
 
     def summary(self) -> str:
         """One line: how many of each class, the most frequent first."""
@@ -164,11 +204,26 @@ class PanopticResult:
         )
 
     def to_huggingface(self) -> dict:
-        """As transformers' ``post_process_panoptic_segmentation`` returns it."""
+        """As transformers' ``post_process_panoptic_segmentation`` returns it.
+
+        Stuff is fused: one segment a class. A score that the model does not give is 1.
+        """
         return dict(
-            segmentation=self.segment_ids,
+            segmentation=torch.from_numpy(self.segment_ids.copy()),
             segments_info=[
-                dict(id=s['id'], label_id=s['category'], was_fused=False, score=s['score'])
+                dict(
+                    id=s['id'],
+                    label_id=s['category'],
+                    was_fused=not s['is_thing'],
+                    score=1.0 if s['score'] is None else float(s['score']),
+                )
                 for s in self.segments
             ],
         )
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the map in colours, its longer side at most 1,024 pixels."""
+        scale = min(1, 1024 / max(self.segment_ids.shape))
+        size = [max(1, round(side * scale)) for side in self.segment_ids.shape[::-1]]
+        colors = self.colors(size, class_palette(dict(classes=self.classes)))
+        return cv2.imencode('.png', colors[..., ::-1])[1].tobytes()

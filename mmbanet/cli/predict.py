@@ -7,18 +7,30 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from glob import glob, has_magic
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import torch
 from mmengine.config import DictAction
+from mmengine.device import get_device
 from tqdm import tqdm
 
-from mmbanet.apis import PanopticInferencer, read_image
+from mmbanet.apis import PanopticInferencer, PanopticResult
+from mmbanet.apis.image_sources import (
+    Found,
+    SourceImage,
+    count_images,
+    distinct,
+    find_images,
+    open_images,
+)
 from mmbanet.datasets.panoptic_files import write_segment_map
 from mmbanet.visualization.panoptic import write_picture
 
 EPILOG = """
-IMAGES are files, folders (with all folders in them) and patterns such as 'photos/*.jpg'. DIR has
+IMAGES are files, folders (with all folders in them), patterns such as 'photos/*.jpg', URLs, videos
+and webcams (0 is the first; Ctrl-C ends it). DIR has
 
   panoptic.json       COCO's panoptic format, of all images; panopticapi reads it
   panoptic/*.png      its maps: id = R + 256 G + 256² B
@@ -26,11 +38,10 @@ IMAGES are files, folders (with all folders in them) and patterns such as 'photo
   pictures/*.jpg      the map over the image (not with --no-pictures)
 
 What cannot be read is named and left out; the exit status is then 1. mmdet users know it as
-demo/image_demo.py.
+demo/image_demo.py. Under torchrun each process predicts its share, and one writes panoptic.json.
 
   mmbanet predict configs/banet/banet_r50_fpn_1x_coco.py banet.pth photos --out predictions
 """
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,97 +52,145 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help="file, or mmdet:: and the name of one of mmdet's")
+    parser.add_argument('config', help='file, or mmdet::NAME or mmbanet::NAME of what comes along')
     parser.add_argument('checkpoint', help='file or URL')
-    parser.add_argument('images', nargs='+', help='files, folders, patterns')
+    parser.add_argument('images', nargs='+', help='files, folders, patterns, URLs, webcams')
     parser.add_argument('--out', required=True, type=Path, help='folder to write to')
-    parser.add_argument('--device', default='cpu', help='such as cuda:0 (default: cpu)')
+    parser.add_argument('--device', help='such as cuda:0 (default: the GPU if there is one)')
+    parser.add_argument('--batch-size', type=int, default=1, help='images in one pass (default: 1)')
     parser.add_argument('--resume', action='store_true', help='leave out what is done there')
     parser.add_argument('--no-pictures', action='store_true', help='maps and JSON alone')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
     args = parser.parse_args(argv)
 
-    images = find_images(args.images)
-    done = args.out / 'segments'
-    if done.exists() and not args.resume:
+    if args.batch_size < 1:
+        parser.error(f'--batch-size must be 1 at least, got {args.batch_size}')
+
+    found = distinct(find_images(args.images))
+    if (args.out / 'segments').exists() and not args.resume:
         raise FileExistsError(f'{args.out} holds predictions: --resume goes on, or another --out')
+    rank, ranks = join_group()
+    if ranks > 1 and any(isinstance(item.entry, int) for item in found):
+        raise ValueError('a webcam has one reader: predict it without torchrun')
+    device = args.device or get_device()
+    if ranks > 1 and device == 'cuda':
+        device = f'cuda:{os.environ["LOCAL_RANK"]}'
     inferencer = PanopticInferencer(
-        args.config, args.checkpoint, args.device, cfg_options=args.cfg_options
+        args.config, args.checkpoint, device, cfg_options=args.cfg_options
     )
-    left = {name: path for name, path in images.items() if not (done / f'{name}.json').exists()}
-    broken = 0
-    with tqdm(left.items(), desc='predict', unit='image', disable=None) as progress:
-        for name, path in progress:
-            try:
-                predict_file(inferencer, path, args.out, name, pictures=not args.no_pictures)
-            except ValueError as error:
-                progress.write(f'left out: {error}', file=sys.stderr)
-                broken += 1
-    write_coco(args.out, images, inferencer.model.dataset_meta)
-    print(f'{len(images) - broken} images: {args.out / "panoptic.json"}')
-    if broken:
-        sys.exit(f'mmbanet predict: {broken} of {len(images)} images could not be read, see above')
-
-
-def find_images(given: Sequence[str]) -> dict[str, Path]:
-    """Image files by the name of what is written of them, in the order of names.
-
-    The name is the path below the folder that was given, without suffix.
-
-    Raises:
-        FileNotFoundError: A path or pattern that is not there, or has no images.
-        ValueError: Two images of one name.
-    """
-    found = {}
-    for text in given:
-        paths = (
-            [Path(match) for match in sorted(glob(text, recursive=True))]
-            if has_magic(text) and not os.path.exists(text)
-            else [Path(text)]
+    work = Work(inferencer, args.out, args.batch_size, not args.no_pictures)
+    try:
+        work.run(found, rank, ranks)
+    except KeyboardInterrupt:
+        if ranks == 1:  # what is done is to be of use: a webcam ends in no other way
+            write_coco(args.out, work.seen, inferencer.model.dataset_meta)
+        raise
+    broken = sum_of_ranks(work.broken)
+    if rank == 0:
+        write_coco(args.out, work.seen, inferencer.model.dataset_meta)
+        print(f'{len(work.seen) - broken} images: {args.out / "panoptic.json"}')
+    if broken and rank == 0:
+        sys.exit(
+            f'mmbanet predict: {broken} of {len(work.seen)} images could not be read, see above'
         )
-        files = [file for path in paths for file in _files(path)]
-        if not files:
-            raise FileNotFoundError(f'no images: {text} (looked for {", ".join(SUFFIXES)})')
-        for path, name in files:
-            if name in found and found[name].resolve() != path.resolve():
-                raise ValueError(f'two images of the name {name}: {found[name]} and {path}')
-            found[name] = path
-    return dict(sorted(found.items()))
 
 
-def _files(path: Path) -> Iterator[tuple[Path, str]]:
-    if path.is_dir():
-        for file in sorted(path.rglob('*')):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield file, file.relative_to(path).with_suffix('').as_posix()
-    elif path.is_file():
-        yield path, path.stem
-    elif not has_magic(str(path)):
-        raise FileNotFoundError(f'no such image or folder: {path.absolute()}')
+def join_group() -> tuple[int, int]:
+    """Rank and number of processes, of which ``torchrun`` tells by the environment."""
+    ranks = int(os.environ.get('WORLD_SIZE', '1'))
+    if ranks > 1:
+        # Nothing is exchanged before the end, for which the fastest waits as long as it takes.
+        torch.distributed.init_process_group('gloo', timeout=timedelta(days=30))
+    return (torch.distributed.get_rank(), ranks) if ranks > 1 else (0, 1)
 
 
-def predict_file(
-    inferencer: PanopticInferencer, path: Path, out: Path, name: str, *, pictures: bool
-) -> None:
-    """Predicts an image and writes what is known of it; the JSON comes last and means: done.
+def sum_of_ranks(number: int) -> int:
+    """The sum over all processes, when each is done."""
+    if not torch.distributed.is_initialized():
+        return number
+    total = torch.tensor(number)
+    torch.distributed.all_reduce(total)
+    return int(total)
 
-    Raises:
-        ValueError: The file is no image.
+
+class Work:
+    """What is done, in the batches that the model takes.
+
+    Args:
+        inferencer: Of the model.
+        out: Folder to write to.
+        batch_size: Images in one pass.
+        pictures: Whether to write pictures, too.
+
+    Attributes:
+        seen: Names of all images so far, those of other processes too.
+        broken: Number of images that could not be read.
     """
-    image = read_image(path)
-    result = inferencer.predict(image)
-    png, picture, record = (
-        out / folder / f'{name}{suffix}'
+
+    def __init__(
+        self, inferencer: PanopticInferencer, out: Path, batch_size: int, pictures: bool
+    ) -> None:
+        self.inferencer, self.out, self.pictures = inferencer, out, pictures
+        self.batch_size = batch_size
+        self.seen: list[str] = []
+        self.broken = 0
+
+    def run(self, found: Sequence[Found], rank: int, ranks: int) -> None:
+        """Predicts every ``ranks``-th image from ``rank`` on that is not done yet."""
+        batch = []
+        total = count_images(found)
+        hidden = True if rank else None  # one bar is enough; None: if it is a terminal
+        with tqdm(total=total, desc='predict', unit='image', disable=hidden) as progress:
+            for item in self._images(found, progress):
+                self.seen.append(item.name)
+                is_mine = len(self.seen) % ranks == (rank + 1) % ranks
+                if is_mine and not (self.out / 'segments' / f'{item.name}.json').exists():
+                    try:
+                        batch.append((item, item.read()))
+                    except (OSError, ValueError) as error:
+                        self._leave_out(error, progress)
+                if len(batch) == self.batch_size:
+                    self._predict(batch)
+                    batch = []
+                progress.update()
+            if batch:
+                self._predict(batch)
+
+    def _images(self, found: Sequence[Found], progress: tqdm) -> Iterator[SourceImage]:
+        for item in found:
+            try:
+                yield from open_images([item])
+            except ValueError as error:  # a video that is none; read images raise theirs above
+                self.seen.append(item.name)
+                self._leave_out(error, progress)
+
+    def _leave_out(self, error: Exception, progress: tqdm) -> None:
+        progress.write(f'left out: {error}', file=sys.stderr)
+        self.broken += 1
+
+    def _predict(self, batch: Sequence[tuple[SourceImage, np.ndarray]]) -> None:
+        results = self.inferencer.predict_batch([image for _, image in batch])
+        for (item, image), result in zip(batch, results):
+            picture = self.inferencer.draw(result, image) if self.pictures else None
+            write_prediction(self.out, item, result, picture)
+
+
+def write_prediction(
+    out: Path, item: SourceImage, result: PanopticResult, picture: np.ndarray | None
+) -> None:
+    """Writes what is known of an image; the JSON comes last and means: done."""
+    png, jpg, record = (
+        out / folder / f'{item.name}{suffix}'
         for folder, suffix in (('panoptic', '.png'), ('pictures', '.jpg'), ('segments', '.json'))
     )
     png.parent.mkdir(parents=True, exist_ok=True)
     write_whole(png, lambda partial: write_segment_map(partial, result.segment_ids))
-    if pictures:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(picture, inferencer.draw(result, image))
-    height, width = image.shape[:2]
+    if picture is not None:
+        jpg.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(jpg, picture)
+    height, width = result.segment_ids.shape
     facts = dict(
-        file=str(path),
+        file=item.source,
         height=height,
         width=width,
         segments=[dict(s, category_name=result.classes[s['category']]) for s in result],
@@ -150,7 +209,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_coco(out: Path, images: dict[str, Path], dataset_meta: dict) -> None:
+def write_coco(out: Path, names: Sequence[str], dataset_meta: dict) -> None:
     """COCO's panoptic JSON of what is predicted; ids of images are their places from 1."""
     classes, things = dataset_meta['classes'], len(dataset_meta['thing_classes'])
     content = dict(
@@ -161,13 +220,13 @@ def write_coco(out: Path, images: dict[str, Path], dataset_meta: dict) -> None:
             for label, name in enumerate(classes)
         ],
     )
-    for number, (name, path) in enumerate(images.items(), start=1):
+    for number, name in enumerate(names, start=1):
         record = out / 'segments' / f'{name}.json'
         if not record.exists():
             continue
         facts = json.loads(record.read_text())
         size = dict(height=facts['height'], width=facts['width'])
-        content['images'].append(dict(id=number, file_name=path.name, **size))
+        content['images'].append(dict(id=number, file_name=Path(facts['file']).name, **size))
         content['annotations'].append(
             dict(
                 image_id=number,

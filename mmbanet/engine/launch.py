@@ -12,6 +12,7 @@ from mmengine.hub import get_config
 
 from .checkpoints import allow_mmengine_checkpoints
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 # Of a config, what is written.
 _OUTPUTS = {'work_dir', 'outfile_prefix', 'out_file_path', 'out_dir', 'save_dir', 'test_out_dir'}
 
@@ -41,12 +42,17 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
 
 
 def read_config(path: str | os.PathLike) -> Config:
-    """The config of a file, or of ``mmdet::`` and the name of one of mmdet's.
+    """The config of a file, or of ``mmdet::`` or ``mmbanet::`` and the name of one of theirs.
 
     Raises:
         FileNotFoundError: There is no such config.
     """
     path = str(path)
+    if path.startswith('mmbanet::'):
+        # Installed beside the package's modules; in a checkout beside the package.
+        folders = (_PACKAGE / '.mim' / 'configs', _PACKAGE.parent / 'configs')
+        files = [folder / path.removeprefix('mmbanet::') for folder in folders]
+        path = str(next(filter(Path.is_file, files), path))
     if not path.startswith('mmdet::'):
         if not osp.isfile(path):
             raise FileNotFoundError(f'config not found: {osp.abspath(path)}')

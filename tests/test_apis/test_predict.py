@@ -1,6 +1,8 @@
 """Predictions of files: the command, what it writes, and what it does with odd and broken ones."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,12 +14,15 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+import mmbanet
 from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
-from mmbanet.cli.predict import find_images, main
+from mmbanet.apis.image_sources import distinct, find_images
+from mmbanet.cli.predict import main
+from mmbanet.engine.launch import read_config
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.structures import decode_ids
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, run_on_two_ranks
 
 CONFIG = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 PANOPTIC_FPN = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
@@ -173,10 +178,11 @@ def test_images_that_are_not_there(tmp_path, photos):
     same = tmp_path / 'first.png'
     Image.new('RGB', (2, 2)).save(same)
     with pytest.raises(ValueError, match=r'two images of the name first: .* and '):
-        find_images([str(photos), str(same)])
+        distinct(find_images([str(photos), str(same)]))
     # A pattern, and the same file twice.
     found = find_images([str(tmp_path / '*.png'), str(same)])
-    assert found == {'first': same}
+    assert [item.entry for item in found] == [same, same]
+    assert [item.name for item in distinct(found)] == ['first']
 
 
 def test_mmdets_models_are_predicted_with_too(photos):
@@ -195,12 +201,12 @@ def test_mmdets_models_are_predicted_with_too(photos):
 def test_the_inferencer_is_called_as_mmdets(inferencer, photos, tmp_path):
     file = str(next(photos.glob('first.*')))
     image = read_image(file)
-    called = inferencer([file, image], batch_size=2, return_vis=True, img_out_dir=str(tmp_path))
+    called = inferencer([file, image], batch_size=2, return_vis=True, out_dir=str(tmp_path))
     assert len(called['predictions']) == len(called['visualization']) == 2
     first, second = called['predictions']
     assert isinstance(first, PanopticResult)
     np.testing.assert_array_equal(first.segment_ids, second.segment_ids)
-    assert {path.name for path in tmp_path.iterdir()} == {'first.jpg', '00000001.jpg'}
+    assert {path.name for path in (tmp_path / 'vis').iterdir()} == {'first.jpg', '00000001.jpg'}
     samples = inferencer(file, return_datasamples=True)['predictions']
     assert 'pred_panoptic_seg' in samples[0]
 
@@ -231,3 +237,139 @@ def test_a_result_in_other_forms():
     assert result.to_huggingface()['segments_info'][1]['label_id'] == 1
     with pytest.raises(KeyError, match=r'no segment 3; there are \[1, 2\]'):
         result[3]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
+        'maskformer/maskformer_r50_ms-16xb1-75e_coco.py',
+        'mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',
+    ],
+)
+def test_mmdets_configs_are_known_by_their_names(name):
+    config = read_config(f'mmdet::{name}')
+    for step in config.test_dataloader.dataset.pipeline:
+        if step['type'] == 'Resize':
+            step['scale'] = (64, 64)
+    inferencer = PanopticInferencer(config, device='cpu', show_progress=False)
+    result = inferencer.predict(np.zeros((32, 48, 3), dtype=np.uint8))
+    assert result.segment_ids.shape == (32, 48)
+    assert len(result.classes) == 133
+    assert set(np.unique(result.segment_ids)) - {0} == {s['id'] for s in result}
+
+
+def test_our_configs_are_known_by_their_names():
+    named = read_config('mmbanet::banet/banet_r18_fpn_scenes.py')
+    assert named.to_dict() == Config.fromfile(CONFIG).to_dict()
+    with pytest.raises(FileNotFoundError, match=r'config not found: .*mmbanet::no\.py'):
+        read_config('mmbanet::no.py')
+
+
+def test_the_package_has_it_but_imports_it_late():
+    code = (
+        'import sys, mmbanet; assert not {"torch", "mmdet", "cv2"} & set(sys.modules); '
+        'from mmbanet import PanopticInferencer as P; from mmbanet.apis import PanopticInferencer;'
+        'assert P is PanopticInferencer; assert "PanopticResult" in dir(mmbanet)'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mmbanet.nothing  # noqa: B018
+
+
+def test_a_batch_is_one_pass_and_gives_what_each_image_gives(inferencer, photos, monkeypatch):
+    images = [read_image(path) for path in sorted(photos.rglob('*.*'))]
+    sizes = []
+    step = inferencer.model.test_step
+    monkeypatch.setattr(
+        inferencer.model, 'test_step', lambda data: sizes.append(len(data['inputs'])) or step(data)
+    )
+    alone = [inferencer.predict(image) for image in images]
+    found = inferencer(images, batch_size=2)['predictions']
+    assert sizes == [1, 1, 2]
+    for one, other in zip(alone, found, strict=True):
+        assert (one.segment_ids == other.segment_ids).mean() > 0.99
+
+
+def test_large_images_are_predicted_reduced(inferencer, photos, monkeypatch):
+    image = cv2.resize(read_image(next(photos.glob('first.*'))), (640, 480))
+    monkeypatch.setattr(inferencer, 'max_pixels', 64 * 48)
+    seen = []
+    step = inferencer.model.test_step
+
+    def recorded(data):
+        seen.extend(sample.ori_shape for sample in data['data_samples'])
+        return step(data)
+
+    monkeypatch.setattr(inferencer.model, 'test_step', recorded)
+    result = inferencer.predict(image)
+    assert seen == [(48, 64)]
+    assert result.segment_ids.shape == (480, 640)
+    assert len(result) > 1
+    for segment, mask in zip(result, result.masks()):
+        assert segment['area'] == mask.sum()
+        rows, columns = mask.nonzero()
+        x, y, width, height = segment['bbox']
+        assert (x, y) == (columns.min(), rows.min())
+        assert (x + width, y + height) == (columns.max() + 1, rows.max() + 1)
+    assert inferencer.draw(result, image).shape == (48, 64, 3)
+
+
+def test_segments_are_cut_out_of_the_results_own_image(inferencer, photos):
+    image = read_image(next(photos.glob('first.*')))
+    result = inferencer.predict(image)
+    for segment, mask in zip(result, result.masks()):
+        x, y, width, height = segment['bbox']
+        crop = result.crop(segment)
+        where = mask[y : y + height, x : x + width]
+        np.testing.assert_array_equal(crop[..., 3] > 0, where)
+        np.testing.assert_array_equal(crop[where][:, :3], image[mask])
+    shown = cv2.imdecode(np.frombuffer(result._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == image.shape
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) >= len({s['category'] for s in result})
+    with pytest.raises(ValueError, match=r"image must be of the map's size \(64, 64\), got \(2, 2"):
+        result.crop(segment, image[:2, :2])
+
+
+def test_the_layout_of_huggingface():
+    ids = np.array([[1, 1, 0], [2, 2, 2]], dtype=np.int32)
+    segments = [
+        dict(id=1, category=0, is_thing=True, score=0.9, area=2, bbox=[0, 0, 2, 1]),
+        dict(id=2, category=1, is_thing=False, score=None, area=3, bbox=[0, 1, 3, 1]),
+    ]
+    found = PanopticResult(ids, segments, ('cat', 'grass'), 1).to_huggingface()
+    assert torch.equal(found['segmentation'], torch.from_numpy(ids))
+    assert found['segments_info'] == [
+        dict(id=1, label_id=0, was_fused=False, score=0.9),
+        dict(id=2, label_id=1, was_fused=True, score=1.0),
+    ]
+
+
+def test_two_processes_share_the_images_and_write_one_json(
+    predicted, checkpoint, photos, tmp_path, capfd
+):
+    arguments = [*map(str, [CONFIG, checkpoint, photos]), '--out', str(tmp_path / 'out')]
+    run_on_two_ranks(main, tmp_path, [*arguments, '--device', 'cpu', '--cfg-options', *ANY_SCORE])
+    written = capfd.readouterr().out
+    assert written.count('2 images: ') == 1
+    for path in ('panoptic.json', 'panoptic/first.png', 'panoptic/süd/second one.png'):
+        assert (tmp_path / 'out' / path).read_bytes() == (predicted / path).read_bytes()
+
+
+def test_the_command_takes_videos_and_names_broken_ones(checkpoint, tmp_path, capsys):
+    writer = cv2.VideoWriter(
+        str(tmp_path / 'ride.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 64)
+    )
+    for value in (20, 120, 220):
+        writer.write(np.full((64, 64, 3), value, dtype=np.uint8))
+    writer.release()
+    (tmp_path / 'text.mp4').write_text('no video')
+    out = tmp_path / 'out'
+    command = [*map(str, [CONFIG, checkpoint, tmp_path]), '--out', str(out), '--batch-size', '2']
+    with pytest.raises(SystemExit, match='1 of 4 images could not be read'):
+        main([*command, '--device', 'cpu'])
+    assert f'{tmp_path / "text.mp4"}' in capsys.readouterr().err
+    content = json.loads((out / 'panoptic.json').read_text())
+    names = [annotation['file_name'] for annotation in content['annotations']]
+    assert names == [f'ride/{number:08}.png' for number in range(3)]
+    assert all((out / 'panoptic' / name).exists() for name in names)

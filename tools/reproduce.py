@@ -64,7 +64,11 @@ def main() -> None:
     table = TABLES.get(args.table)
     rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
     if missing := missing_configs(rows, args.data):
-        raise FileNotFoundError(f'{asked} has no configs of {args.data}: {", ".join(missing)}')
+        message = f'{asked} has no configs of {args.data}: {", ".join(missing)}'
+        rows = [row for row in rows if not missing_configs([row], args.data)]
+        if not rows:
+            raise FileNotFoundError(message)
+        print(f'{message}; these rows are left out', flush=True)
     provide_data(args)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
     interrupted.clear()
@@ -194,17 +198,20 @@ def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:
         ValueError: The work folder holds a checkpoint of another config.
     """
     # Seed by seed, so that an interrupted run has whole tables.
-    configs = list(dict.fromkeys(config_names(row, args.data)[1] for row in rows))
-    runs = [trained(config, seed, args) for seed in range(args.seeds) for config in configs]
-    start = time.monotonic()
-    futures = submit(pool, [run.train for run in runs])
-    for number, (run, future) in enumerate(zip(runs, futures), start=1):
-        what = 'trained' if future.result() else 'found'
-        minutes = (time.monotonic() - start) / 60
-        print(
-            f'{number}/{len(runs)} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
-            flush=True,
-        )
+    runs = dict.fromkeys(trained(row, seed, args) for seed in range(args.seeds) for row in rows)
+    # What starts from another one's checkpoint comes when all those are there.
+    first = list(dict.fromkeys(run.start or run for run in runs))
+    then = [run for run in runs if run.start]
+    number, total, start = 0, len(first) + len(then), time.monotonic()
+    for group in (first, then):
+        for run, future in zip(group, submit(pool, [run.train for run in group])):
+            what = 'trained' if future.result() else 'found'
+            number += 1
+            minutes = (time.monotonic() - start) / 60
+            print(
+                f'{number}/{total} {what} {run.config} seed {run.seed}, {minutes:.0f} min',
+                flush=True,
+            )
 
 
 def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[report.Measured]:
@@ -213,18 +220,18 @@ def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[
     Raises:
         RunFailed: An evaluation failed.
     """
-    names = [config_names(row, args.data) for row in rows]
     tests = [
-        partial(trained(config, seed, args).evaluate, name)
-        for name, config in names
+        partial(trained(row, seed, args).evaluate, config_names(row, args.data)[0])
+        for row in rows
         for seed in range(args.seeds)
     ]
     done = iter(submit(pool, tests))
     backbones = BACKBONES[args.data]
     measured = []
-    for row, (name, config) in zip(rows, names):
+    for row in rows:
+        name, _ = config_names(row, args.data)
         metrics = [future.result() for future in islice(done, args.seeds)]
-        counts = [trained(config, seed, args).image_counts(name) for seed in range(args.seeds)]
+        counts = [trained(row, seed, args).image_counts(name) for seed in range(args.seeds)]
         measured.append(
             report.Measured(
                 row,
@@ -250,21 +257,31 @@ def submit(pool: Executor, functions: list[Callable]) -> list[Future]:
     return futures
 
 
-def trained(config: str, seed: int, args: argparse.Namespace) -> Trained:
-    """A config with a seed, to be trained or found in the work folder."""
-    options = tuple(args.cfg_options)
+def trained(row: Row, seed: int, args: argparse.Namespace) -> Trained:
+    """The training of a row with a seed, to be done or found in the work folder."""
     names = DATA[args.data]
+    _, config = config_names(row, args.data)
     deeper = f'_{names["deeper"]}_' in config
-    donor = None if deeper else DFM.format_map(names)  # it has all parts
-    return Trained(config, seed, args.work_dir, args.data_root, options, args.gpus, donor)
+    run = Trained(
+        config,
+        seed,
+        args.work_dir,
+        args.data_root,
+        tuple(args.cfg_options),
+        args.gpus,
+        donor=None if deeper else DFM.format_map(names),  # it has all parts
+    )
+    if row.starts_from:
+        run = run._replace(start=run._replace(config=row.starts_from.format_map(names)))
+    return run
 
 
 def draw_figure(rows: list[Row], args: argparse.Namespace) -> None:
     """Draws figure 6, of the first seed."""
     models = {}
     for row in rows:
-        name, config = config_names(row, args.data)
-        run = trained(config, 0, args)
+        name, _ = config_names(row, args.data)
+        run = trained(row, 0, args)
         models[row.cells[0]] = (run.resolved(name), run.checkpoint)
     path = args.work_dir / 'figure_6.png'
     draw_results(models, args.images, path)
@@ -304,11 +321,11 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
                 },
                 measured=item.metrics,
                 training_seconds=[
-                    trained(config, seed, args).seconds for seed in range(args.seeds)
+                    trained(item.row, seed, args).seconds for seed in range(args.seeds)
                 ],
             )
             for item in measured
-            for name, config in [config_names(item.row, args.data)]
+            for name, _ in [config_names(item.row, args.data)]
         ],
         gains=notes,
     )

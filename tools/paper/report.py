@@ -106,22 +106,29 @@ def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
             item = metrics_of[id(row)]
             figures = [spread(item.values(name)) for name in table.metrics]
             result.append([*item.cells, data, *figures])
-        figures = ['-' if math.isnan(value) else f'{value:.1f}' for value in row.paper]
-        result.append([*row.cells, f'{table.subset} (paper)', *figures])
+        if not all(map(math.isnan, row.paper)):
+            figures = ['-' if math.isnan(value) else f'{value:.1f}' for value in row.paper]
+            result.append([*row.cells, f'{table.subset} (paper)', *figures])
     return result
 
 
 def gains(table: Table, measured: list[Measured]) -> list[str]:
-    """PQ of each measured row against the first, or the one above where rows add up."""
-    first, *others = measured
+    """PQ of each measured row against one of them, or the one above where rows add up."""
+    first = baseline(table, measured)
     if table.rows_add_up:
         pairs = [*pairwise(measured), (first, measured[-1])]
     else:
-        pairs = [(first, item) for item in others]
+        pairs = [(first, item) for item in measured if item is not first]
     return [
         f'{_name(table, old.cells)} -> {_name(table, new.cells)}: PQ {difference(new, old)}'
         for old, new in pairs
     ]
+
+
+def baseline(table: Table, measured: list[Measured]) -> Measured:
+    """The row that others are compared with, or the first if that was not measured."""
+    compared_with = table.rows[table.compared_with]
+    return next((item for item in measured if item.row is compared_with), measured[0])
 
 
 def text_table(rows: list[list[str]]) -> str:
@@ -137,13 +144,14 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
-    """PQ of every measured row by seed, and the paper's, each as gain over the first row."""
+    """PQ of every measured row by seed, and the paper's, each as gain over that of one row."""
     figure = Figure(figsize=(7, 0.5 * len(measured) + 1.5), layout='constrained')
     axis = figure.subplots()
+    first = baseline(table, measured)
     names = [_name(table, item.cells) for item in measured]
     for place, item in enumerate(measured):
-        gain = [a - b for a, b in zip(item.values('PQ'), measured[0].values('PQ'))]
-        paper = item.row.paper[0] - measured[0].row.paper[0]
+        gain = [a - b for a, b in zip(item.values('PQ'), first.values('PQ'))]
+        paper = item.row.paper[0] - first.row.paper[0]
         axis.plot(gain, [place] * len(gain), 'o', color='C0', alpha=0.5)
         axis.plot(mean(gain), place, '|', color='C0', markersize=18, markeredgewidth=2)
         axis.plot(paper, place, 'D', color='C1')
@@ -151,7 +159,7 @@ def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
     axis.plot([], [], 'D', color='C1', label='COCO (paper)')
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel(f'PQ above "{names[0]}"')
+    axis.set_xlabel(f'PQ above "{_name(table, first.cells)}"')
     axis.grid(axis='x', alpha=0.3)
     axis.legend(fontsize='small')
     figure.savefig(path, dpi=110)

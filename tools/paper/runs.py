@@ -68,6 +68,7 @@ class Trained(NamedTuple):
         options: ``--cfg-options`` of all tools.
         gpus: Processes for training.
         donor: The config of whose initial weights it takes what it has, too; None: of its own.
+        start: The training whose checkpoint it starts from, in place of initial weights.
     """
 
     config: str
@@ -77,6 +78,7 @@ class Trained(NamedTuple):
     options: tuple[str, ...] = ()
     gpus: int = 1
     donor: str | None = None
+    start: Trained | None = None
 
     @property
     def folder(self) -> Path:
@@ -124,8 +126,9 @@ class Trained(NamedTuple):
         # Evaluation is a step of its own.
         options += [f'val_{part}=None' for part in ('cfg', 'dataloader', 'evaluator')]
         resume = ['--resume'] if (self.folder / 'last_checkpoint').exists() else []
-        if self.donor and not resume:
-            options.append(f'load_from={self._initial_weights()}')
+        if not resume and (self.start or self.donor):
+            weights = self.start.checkpoint if self.start else self._initial_weights()
+            options.append(f'load_from={weights}')
         self._run('train.py', resume, options, 'train.log', self.gpus)
         seconds = round(time.monotonic() - start)
         _write(record, dict(fingerprint=fingerprint, config=self.config, seconds=seconds))
@@ -174,7 +177,8 @@ class Trained(NamedTuple):
             cfg = self.resolved()
             cfg.merge_from_dict({'randomness.seed': self.seed})
             fingerprint = training_fingerprint(cfg)
-        return fingerprint | {'processes': str(self.gpus), 'initial weights': str(self.donor)}
+        weights = self.start.config if self.start else self.donor
+        return fingerprint | {'processes': str(self.gpus), 'initial weights': str(weights)}
 
     def _initial_weights(self) -> Path:
         """Checkpoint of the donor, with the same seed, as it begins."""

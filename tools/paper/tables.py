@@ -27,12 +27,14 @@ class Row(NamedTuple):
             model that only the paper has figures of.
         paper: The paper's figures on COCO, in the order of the table's metrics; nan for none.
         checkpoint_of: The config that is trained, where that is another one.
+        starts_from: The trained config whose checkpoint its training starts from.
     """
 
     cells: tuple[str, ...]
     config: str | None
     paper: tuple[float, ...]
     checkpoint_of: str | None = None
+    starts_from: str | None = None
 
 
 class Table(NamedTuple):
@@ -46,6 +48,7 @@ class Table(NamedTuple):
         subset: Where the paper's figures are from.
         rows_add_up: Whether each row is the one above with something added.
         without: Name of the row whose cells are empty.
+        compared_with: The row that others are compared with.
     """
 
     title: str
@@ -55,6 +58,7 @@ class Table(NamedTuple):
     subset: str = 'COCO val'
     rows_add_up: bool = False
     without: str = 'baseline'
+    compared_with: int = 0
 
 
 NONE = float('nan')
@@ -63,6 +67,8 @@ DFM = 'banet/banet_{backbone}_fpn_dfm_{end}'
 DEEPER = 'banet/banet_{deeper}_fpn_dfm_{end}'
 SHARP = 'banet/banet_{backbone}_fpn_dfm_{oracles_end}'
 PANOPTIC_FPN = 'panoptic_fpn/panoptic_fpn_{backbone}_fpn_{end}'
+JSIS = 'jsis/jsis_panoptic_fpn_{backbone}_fpn_{end}'
+UPSNET = 'upsnet/upsnet_{backbone}_fpn_dfm_{end}'
 
 
 def ablation(parts: str, backbone: str = 'backbone') -> str:
@@ -78,62 +84,83 @@ def oracle(parts: str) -> str:
 TABLES = {
     1: Table(
         'Comparison with other methods († refers to deformable convolution)',
-        ('model', 'subset', 'backbone'),
+        ('model', 'subset', 'backbone', 'what differs'),
         QUALITIES,
         (
             Row(
-                ('JSIS-Net', 'val', 'R50'),
-                None,
+                ('JSIS-Net', 'val', 'R50', 'fusion by mask probability'),
+                JSIS,
                 (26.9, 72.4, 35.7, 29.3, 72.1, 39.2, 23.3, 72.0, 30.4),
+                checkpoint_of=PANOPTIC_FPN,
             ),
             Row(
-                ('Panoptic FPN', 'val', 'R50'),
+                ('Panoptic FPN', 'val', 'R50', 'heuristic'),
                 PANOPTIC_FPN,
                 (39.0, NONE, NONE, 45.9, NONE, NONE, 28.7, NONE, NONE),
             ),
             Row(
-                ('OANet', 'val', 'R50'),
-                None,
+                ('OANet', 'val', 'R50', 'learned order by class'),
+                'oanet/oanet_{backbone}_fpn_{end}',
                 (39.0, 77.1, 47.8, 48.3, 81.4, 58.0, 24.9, 70.6, 32.5),
             ),
             Row(
-                ('AUNet', 'val', 'R50'),
-                None,
+                ('AUNet', 'val', 'R50', 'attention to RPN and masks'),
+                'aunet/aunet_{backbone}_fpn_{end}',
                 (39.6, NONE, NONE, 49.1, NONE, NONE, 25.2, NONE, NONE),
             ),
             Row(
-                ('BANet', 'val', 'R50'),
+                ('BANet', 'val', 'R50', ''),
                 BANET,
                 (41.1, 77.2, 51.0, 49.1, 80.4, 60.3, 29.1, 72.4, 37.1),
             ),
             Row(
-                ('UPSNet†', 'val', 'R50'),
-                None,
+                ('UPSNet†', 'val', 'R50', 'fusion by logits, its loss'),
+                UPSNET,
                 (42.5, 78.0, 52.4, 48.5, 79.5, 59.6, 33.4, 76.3, 41.6),
             ),
             Row(
-                ('BANet†', 'val', 'R50'),
+                ('BANet†', 'val', 'R50', ''),
                 DFM,
                 (43.0, 79.0, 52.8, 50.5, 81.1, 61.5, 31.8, 75.9, 39.4),
             ),
             Row(
-                ('AUNet', 'test-dev', 'X152'),
+                ('AUNet', 'test-dev', 'X152', ''),
                 None,
                 (46.5, 81.0, 56.1, 55.9, 83.7, 66.3, 32.5, 77.0, 40.7),
             ),
             Row(
-                ('UPSNet†', 'test-dev', 'DCN-101'),
+                ('UPSNet†', 'test-dev', 'DCN-101', ''),
                 None,
                 (46.6, 80.5, 56.9, 53.2, 81.5, 64.6, 36.7, 78.9, 45.3),
             ),
             # Measured on an evaluation server, from what the config ..._test-dev.py writes.
             Row(
-                ('BANet†', 'test-dev', 'DCN-101'),
+                ('BANet†', 'test-dev', 'DCN-101', ''),
                 None,
                 (47.3, 80.8, 57.5, 54.9, 82.1, 66.3, 35.9, 78.9, 44.3),
             ),
+            # Not in the paper.
+            Row(
+                ('OCFusion', 'val', 'R50', 'learned order of pairs, the rest frozen'),
+                'ocfusion/ocfusion_{backbone}_fpn_{end}',
+                (NONE,) * len(QUALITIES),
+                starts_from=PANOPTIC_FPN,
+            ),
+            Row(
+                ('EfficientPS fusion', 'val', 'R50', 'fusion by logits'),
+                'efficientps/efficientps_{backbone}_fpn_{end}',
+                (NONE,) * len(QUALITIES),
+                checkpoint_of=ablation('baseline'),
+            ),
+            Row(
+                ('BANet†, contour', 'val', 'R50', 'order by contour, no duplicates'),
+                'banet/banet_{backbone}_fpn_dfm_{end}_contour',
+                (NONE,) * len(QUALITIES),
+                checkpoint_of=DFM,
+            ),
         ),
         subset='COCO',
+        compared_with=1,
     ),
     2: Table(
         'Ablation study',

@@ -66,7 +66,7 @@ def main() -> None:
     if missing := missing_configs(rows, args.data):
         message = f'{asked} has no configs of {args.data}: {", ".join(missing)}'
         rows = [row for row in rows if not missing_configs([row], args.data)]
-        if not rows:
+        if len(rows) < 2:  # nothing to compare
             raise FileNotFoundError(message)
         print(f'{message}; these rows are left out', flush=True)
     provide_data(args)

@@ -375,6 +375,47 @@ def test_a_table_that_has_no_configs_of_a_data_set_says_so(run):
         run('--table', '4', '--data', 'camvid')
 
 
+def test_rows_without_configs_of_a_data_set_are_left_out(run, calls, tool, monkeypatch, capsys):
+    table = tool.TABLES[6]
+    rows = (*table.rows, tool.Row(('new',), 'ablation/{backbone}_that_is_not', (1.0, 2.0, 3.0)))
+    monkeypatch.setitem(tool.TABLES, 6, table._replace(rows=rows))
+    work_dir = run('--table', '6', '--seeds', '1')
+    printed = capsys.readouterr().out
+    assert 'has no configs of scenes: ablation/r18_that_is_not; these rows are left out' in printed
+    content = json.loads((work_dir / 'table_6.json').read_text())
+    assert [row['cells'] for row in content['rows']] == [['RoIUpsample'], ['RoIInlay']]
+
+
+def test_what_starts_from_a_checkpoint_comes_after_it(run, calls, tool, monkeypatch):
+    made, _ = calls
+    monkeypatch.setattr(tool.Trained, '_initial_weights', lambda trained: 'initial weights')
+    given = {}
+    start = tool.Trained._run
+
+    def fake(trained, name, arguments, options, *rest, **named):
+        if name == 'train.py':
+            weights = [option for option in options if option.startswith('load_from=')]
+            given[Path(trained.config).name, trained.seed] = weights[0].removeprefix('load_from=')
+        start(trained, name, arguments, options, *rest, **named)
+
+    monkeypatch.setattr(tool.Trained, '_run', fake)
+    work_dir = run('--table', '1', '--seeds', '2', '--jobs', '2')
+    below = 'panoptic_fpn_r18_fpn_scenes'
+    for seed in (0, 1):
+        expected = work_dir / below / f'seed_{seed}' / 'iter_2.pth'
+        assert given.pop(('ocfusion_r18_fpn_scenes', seed)) == str(expected)
+    assert set(given.values()) == {'initial weights'}
+    trained = [(Path(config).name, seed) for name, config, seed in made if name == 'train.py']
+    assert set(trained[-2:]) == {('ocfusion_r18_fpn_scenes', 0), ('ocfusion_r18_fpn_scenes', 1)}
+    # Fusion that is not learned has no training of its own.
+    assert not {'jsis', 'efficientps'} & {name.split('_')[0] for name, _ in trained}
+
+    content = json.loads((work_dir / 'table_1.json').read_text())
+    assert content['gains'][0].startswith('Panoptic FPN val R18 heuristic -> JSIS-Net')
+    text = (work_dir / 'table_1.md').read_text()
+    assert text.count('OCFusion') == 2  # measured and compared; the paper has none
+
+
 @pytest.mark.parametrize(
     ('number', 'expected'),
     [(2, ['+2.0', '+3.0', '+5.0']), (4, ['+2.0', '+5.0'])],  # last over first; each over first

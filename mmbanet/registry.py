@@ -8,6 +8,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='mmbanet', parent=MMENGINE_MODELS, locations=['mmbanet.models'])
@@ -23,4 +24,10 @@ TRANSFORMS = Registry(
 HOOKS = Registry('hook', scope='mmbanet', parent=MMENGINE_HOOKS, locations=['mmbanet.engine'])
 METRICS = Registry(
     'metric', scope='mmbanet', parent=MMENGINE_METRICS, locations=['mmbanet.evaluation']
+)
+VISUALIZERS = Registry(
+    'visualizer',
+    scope='mmbanet',
+    parent=MMENGINE_VISUALIZERS,
+    locations=['mmbanet.visualization'],
 )

@@ -17,13 +17,11 @@ from mmengine.device import get_device
 from tqdm import tqdm
 
 from mmbanet.visualization.panoptic import class_palette, write_picture
+from mmbanet.visualization.picture import draw_panoptic
 
 from .image_sources import Input, SourceImage, count_images, distinct, find_images, open_images
 from .inference import Image, check_array, init_model, predict_batch, read_image
 from .panoptic_result import PanopticResult
-
-# Share of the map in a picture, the rest is the image.
-OPACITY = 0.55
 
 
 class PanopticInferencer:
@@ -141,8 +139,9 @@ class PanopticInferencer:
         It has the image's shape, or at most ``max_pixels``.
         """
         image = self._reduced(image)
-        colors = result.colors(image.shape[1::-1], self.palette)
-        return ((1 - OPACITY) * image[..., ::-1] + OPACITY * colors).astype(np.uint8)
+        panoptic = result.mmdet_ids(image.shape[1::-1])
+        image = np.ascontiguousarray(image[..., ::-1])
+        return draw_panoptic(image, panoptic, result.classes, self.palette, legend=False)
 
     def _samples(self, images: Iterable[np.ndarray]) -> list[DetDataSample]:
         return predict_batch(self.model, [self._reduced(check_array(i)) for i in images])

@@ -135,18 +135,17 @@ class PanopticResult:
         overlaps = self[segment].get('overlaps', ())
         return [o['segment'] for o in overlaps if not o['in_front'] and o['segment'] is not None]
 
-    def colors(self, size: Sequence[int], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-        """The map in colours, (height, width, 3) uint8 RGB.
+    def mmdet_ids(self, size: Sequence[int]) -> np.ndarray:
+        """The map in mmdet's encoding, (height, width), enlarged or reduced by nearest neighbours.
 
         Args:
             size: Width and height in pixels.
-            palette: RGB of each class.
         """
         segment_ids = cv2.resize(self.segment_ids, size, interpolation=cv2.INTER_NEAREST)
         ids = np.full(max((s['id'] for s in self), default=0) + 1, len(self.classes))
         for s in self:
             ids[s['id']] = encode_ids(s['category'], s['id'] if s['is_thing'] else 0)
-        return colorize(ids[segment_ids], palette)
+        return ids[segment_ids]
 
     def summary(self) -> str:
         """One line: how many of each class, the most frequent first."""
@@ -225,5 +224,5 @@ class PanopticResult:
         """What a notebook shows: the map in colours, its longer side at most 1,024 pixels."""
         scale = min(1, 1024 / max(self.segment_ids.shape))
         size = [max(1, round(side * scale)) for side in self.segment_ids.shape[::-1]]
-        colors = self.colors(size, class_palette(dict(classes=self.classes)))
+        colors = colorize(self.mmdet_ids(size), class_palette(dict(classes=self.classes)))
         return cv2.imencode('.png', colors[..., ::-1])[1].tobytes()

@@ -62,11 +62,11 @@ def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> n
             continue
         shade = np.random.default_rng(instance).integers(-40, 41, 3) if instance else 0
         colors[panoptic == segment] = np.clip(np.asarray(palette[label]) + shade, 0, 255)
-    colors[_edges(panoptic)] = 255
+    colors[find_edges(panoptic)] = 255
     return colors
 
 
-def _edges(panoptic: np.ndarray) -> np.ndarray:
+def find_edges(panoptic: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels whose right or lower neighbour belongs to another segment."""
     edges = np.zeros(panoptic.shape, dtype=bool)
     edges[:, :-1] |= panoptic[:, :-1] != panoptic[:, 1:]

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -345,13 +347,17 @@ def test_the_layout_of_huggingface():
     ]
 
 
-def test_two_processes_share_the_images_and_write_one_json(
-    predicted, checkpoint, photos, tmp_path, capfd
-):
+def printed_by_main(arguments):
+    with redirect_stdout(StringIO()) as printed:
+        main(arguments)
+    return printed.getvalue()
+
+
+def test_two_processes_share_the_images_and_write_one_json(predicted, checkpoint, photos, tmp_path):
     arguments = [*map(str, [CONFIG, checkpoint, photos]), '--out', str(tmp_path / 'out')]
-    run_on_two_ranks(main, tmp_path, [*arguments, '--device', 'cpu', '--cfg-options', *ANY_SCORE])
-    written = capfd.readouterr().out
-    assert written.count('2 images: ') == 1
+    arguments += ['--device', 'cpu', '--cfg-options', *ANY_SCORE]
+    printed = run_on_two_ranks(printed_by_main, tmp_path, arguments)
+    assert ''.join(printed).count('2 images: ') == 1
     for path in ('panoptic.json', 'panoptic/first.png', 'panoptic/süd/second one.png'):
         assert (tmp_path / 'out' / path).read_bytes() == (predicted / path).read_bytes()
 

@@ -284,8 +284,8 @@ def score_order():
 
 
 def logit_fusion(rule='upsnet'):
-    name = f'{rule}_r18_fpn_scenes.py'
-    cfg = Config.fromfile(CONFIGS / rule / name).model
+    (path,) = (CONFIGS / rule).glob('*_scenes.py')
+    cfg = Config.fromfile(path).model
     cfg.test_cfg.panoptic.stuff_area_limit = 1
     return cfg
 

@@ -13,3 +13,7 @@ model = dict(
         panoptic=dict(_base_.logit_fusion_settings, _delete_=True, stuff_area_limit=limit)
     ),
 )
+
+# Fusion by logits says nothing of who is in front.
+val_evaluator = dict(_delete_=True, **_base_.panoptic_metric)
+test_evaluator = val_evaluator

@@ -178,9 +178,7 @@ class Predictions:
         ValueError: A file is not as it must be, or the truth has other classes or other images.
     """
 
-    def __init__(
-        self, folder: Path, images: Path | None = None, truth: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, images: Path | None = None, truth: Path | None = None) -> None:
         if images is not None and not images.is_dir():
             raise FileNotFoundError(f'no folder {images}: --images says where the images are')
         self.folder, self.images, self.name = folder, images, str(folder)
@@ -194,7 +192,9 @@ class Predictions:
             *_, palette = _classes_of(of_truth)
             if palette is not None:
                 labels = of_truth.labels(dict(classes=self.classes))
-                color_of = {labels[c['id']]: color for c, color in zip(of_truth.categories, palette)}
+                color_of = {
+                    labels[c['id']]: color for c, color in zip(of_truth.categories, palette)
+                }
                 self.palette = [color_of[label] for label in range(len(self.classes))]
             self._true_ids = {
                 image['file_name']: i

@@ -143,7 +143,7 @@ def add(
 def _encode(
     ids: np.ndarray, label_of: dict[int, int], is_thing: Sequence[bool]
 ) -> tuple[dict[int, int], np.ndarray]:
-    """mmdet's id of each segment, and the map in them."""
+    """The id of each segment in mmdet's encoding, and the map in it."""
     codes = {}
     for number, (segment_id, label) in enumerate(label_of.items(), start=1):
         code = encode_ids(label, number if is_thing[label] else 0)

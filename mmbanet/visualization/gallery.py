@@ -145,7 +145,7 @@ def _shrink(panoptic: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _anchors(panoptic: np.ndarray, ids: Sequence[int]) -> list[list[float]]:
-    """x and y in 0..1: of each segment the pixel that is deepest inside."""
+    """Of each segment the pixel that is deepest inside: x and y in 0..1."""
     height, width = panoptic.shape
     scale = min(1, COARSE / max(height, width))
     coarse = _shrink(panoptic, [max(1, round(v * scale)) for v in (width, height)])
@@ -156,7 +156,5 @@ def _anchors(panoptic: np.ndarray, ids: Sequence[int]) -> list[list[float]]:
             mask = panoptic == segment
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)
         y, x = np.unravel_index(int(depth[1:-1, 1:-1].argmax()), mask.shape)
-        anchors.append(
-            [round((x + 0.5) / mask.shape[1], 4), round((y + 0.5) / mask.shape[0], 4)]
-        )
+        anchors.append([round((x + 0.5) / mask.shape[1], 4), round((y + 0.5) / mask.shape[0], 4)])
     return anchors

@@ -126,7 +126,9 @@ def test_a_data_set_is_told_as_annotated(of_data, truth):
         assert image['pq'] is None
         assert image['views'] == ['photo', 'map']
         listed = annotation['segments_info']
-        assert [s['label'] for s in image['segments']] == [label_of[s['category_id']] for s in listed]
+        assert [s['label'] for s in image['segments']] == [
+            label_of[s['category_id']] for s in listed
+        ]
         areas = [s['area'] / 96**2 for s in listed]
         assert [s['area'] for s in image['segments']] == pytest.approx(areas, abs=1e-5)
 
@@ -164,7 +166,9 @@ def test_pictures_are_there_in_two_sizes(of_data, scenes):
     for image in facts_of(of_data)['images']:
         photo = cv2.imread(str(scenes / 'val' / image['name']))[..., ::-1]
         for suffix, size in (('', 640), ('_small', 256)):
-            drawn = {view: picture(of_data, f'{image["file"]}_{view}{suffix}') for view in image['views']}
+            drawn = {
+                view: picture(of_data, f'{image["file"]}_{view}{suffix}') for view in image['views']
+            }
             expected = cv2.resize(photo, (size, size), interpolation=cv2.INTER_CUBIC).astype(int)
             assert np.abs(drawn['photo'] - expected).mean() < 6
             assert np.abs(drawn['map'] - expected).mean() > 15
@@ -190,7 +194,9 @@ def test_errors_are_named(of_predictions, truth):
     right, wrong, false, empty = facts_of(of_predictions)['images']
     classes = [category['name'] for category in truth['categories']]
     label_of = {category['id']: label for label, category in enumerate(truth['categories'])}
-    labels = [[label_of[s['category_id']] for s in a['segments_info']] for a in truth['annotations']]
+    labels = [
+        [label_of[s['category_id']] for s in a['segments_info']] for a in truth['annotations']
+    ]
     assert not any(s['error'] for s in right['segments'])
     assert right['missed'] == []
     (error,) = [s['error'] for s in wrong['segments'] if s['error']]
@@ -271,7 +277,9 @@ def test_what_cannot_be_read_is_named(scenes, tmp_path, capsys):
     assert str(photos[1]) in said
     assert f'left out: {pngs[2]}' in said
     images = facts_of(tmp_path / 'gallery')['images']
-    assert [image['name'] for image in images] == [p.name for p in (photos[0], photos[1], photos[3])]
+    assert [image['name'] for image in images] == [
+        p.name for p in (photos[0], photos[1], photos[3])
+    ]
     grey = picture(tmp_path / 'gallery', f'{images[0]["file"]}_photo')
     assert np.abs(grey - 128).max() < 3
 
@@ -361,7 +369,10 @@ def test_the_gallery_is_used_by_keyboard(of_predictions, tmp_path):
         )
 
     names = "[...document.querySelectorAll('.card')].map(card => card.title)"
-    name, picture = "document.getElementById('name').textContent", "document.getElementById('picture')"
+    name, picture = (
+        "document.getElementById('name').textContent",
+        "document.getElementById('picture')",
+    )
     is_open = "document.getElementById('detail').open"
     with Chromium(tmp_path / 'profile') as page:
         page.open(of_predictions / 'index.html')
@@ -387,7 +398,9 @@ def test_the_gallery_is_used_by_keyboard(of_predictions, tmp_path):
             assert page(f'{picture}.src').endswith(f'{images[2]["file"]}_{view}.jpg')
             page.wait(f'{picture}.complete')
             assert page(f'{picture}.naturalWidth') == 640
-            assert page("document.getElementById('graph').hasAttribute('hidden')") == (view == 'truth')
+            assert page("document.getElementById('graph').hasAttribute('hidden')") == (
+                view == 'truth'
+            )
         page.press('g')
         assert page("document.getElementById('graph').hasAttribute('hidden')")
         page.press('ArrowRight')
@@ -407,7 +420,9 @@ def test_the_gallery_is_used_by_keyboard(of_predictions, tmp_path):
             if label in image['missed'] or label in [s['label'] for s in image['segments']]
         }
         assert set(page(names)) == expected
-        assert page("document.getElementById('count').textContent").startswith(f'{len(expected)} of 4')
+        assert page("document.getElementById('count').textContent").startswith(
+            f'{len(expected)} of 4'
+        )
         assert page.complaints == []
 
 
@@ -423,7 +438,9 @@ def test_of_a_thousand_images_those_in_sight_are_loaded(tmp_path):
     (gallery / 'index.html').write_text(page[:start] + text + page[end:])
     with Chromium(tmp_path / 'profile') as browser:
         browser.open(gallery / 'index.html')
-        loaded = "images.filter(image => image.picture.complete && image.picture.naturalWidth).length"
+        loaded = (
+            'images.filter(image => image.picture.complete && image.picture.naturalWidth).length'
+        )
         browser.wait(f'{loaded} > 5')
         assert browser('images.length') == 1000
         assert browser(loaded) < 500

@@ -1,5 +1,8 @@
 """One picture of a panoptic map: names, void, errors by PQ's matching; mmdet's hook draws it."""
 
+import sys
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +13,14 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import VISUALIZERS
 from mmengine.structures import InstanceData, PixelData
 
+from mmbanet.evaluation.panoptic_quality import (
+    Segments,
+    TrueSegments,
+    count_overlaps,
+    find_runs,
+    match_segments,
+    segment_iou,
+)
 from mmbanet.visualization import PanopticVisualizer, draw_panoptic, find_errors
 from mmbanet.visualization.picture import ERROR_COLORS
 
@@ -43,6 +54,41 @@ def blocks(*columns, height=40, width=20):
 def test_errors_by_hand(truth, found, missed, false, confused):
     errors = find_errors(truth, found, len(CLASSES))
     assert errors == (sorted(missed), sorted(false), confused)
+
+
+def test_errors_are_those_that_pq_counts():
+    """Of random maps with void and crowds, by the matching of the metric."""
+    generator, wrong = np.random.default_rng(0), 0
+    ids = np.array([CAT, OTHER_CAT, DOG, GRASS, VOID, 0, 1])  # 0 and 1: crowds of cats and dogs
+    for _ in range(200):
+        truth = np.repeat(generator.choice(ids, (6, 8)), 5, axis=1)
+        found = np.where(generator.random(truth.shape) < 0.3, generator.permutation(truth), truth)
+        swapped = generator.permutation(ids[:3])
+        found = np.select([found == i for i in ids[:3]] + [found < 2], [*swapped, CAT], found)
+        crowds = [0, 1]
+        errors = find_errors(truth, found, len(CLASSES), crowds)
+
+        listed = [i for i in np.unique(truth) if i != VOID]
+        true_segments = TrueSegments(
+            # COCO's 0 is void; mmdet's ids one up, since a crowd's may be 0 there.
+            np.array([0, *(i + 1 for i in listed), 2**24]),
+            np.array([-1, *(i % 1000 for i in listed), -1]),
+            np.array([0, *((truth == i).sum() for i in listed), 0], dtype=float),
+            np.array([False, *(i not in crowds for i in listed), False]),
+            {int(i): listed.index(i) + 1 for i in listed if i in crowds},
+        )
+        values = np.unique(found)
+        prediction = Segments(values, np.where(values == VOID, -1, values % 1000))
+        runs = find_runs(np.where(truth == VOID, 0, truth + 1), found)
+        overlaps = count_overlaps(true_segments, prediction, runs)
+        iou = segment_iou(overlaps, true_segments.areas, overlaps)
+        matches = match_segments(true_segments, prediction, overlaps, iou)
+        missed = {i - 1 for i in true_segments.ids[matches.is_missed].tolist()}
+        assert missed == {*errors.missed, *(pair[0] for pair in errors.confused)}
+        is_confused = {pair[1] for pair in errors.confused}
+        assert set(values[matches.is_false].tolist()) - is_confused == set(errors.false)
+        wrong += len(missed)
+    assert wrong > 100
 
 
 def test_names_legend_and_void():
@@ -124,6 +170,65 @@ def test_truth_stands_beside_the_prediction_with_errors_marked(visualizer, tmp_p
     assert not (left[:, :10] == ERROR_COLORS['unmatched']).all(axis=2).any()
 
 
+@pytest.mark.parametrize('is_thing', [True, False])
+def test_crowds_are_neither_missed_nor_false(visualizer, tmp_path, is_thing):
+    if is_thing:  # else: a class of stuff, which is missed
+        visualizer.dataset_meta['thing_classes'] = CLASSES[:2]
+    truth = blocks(GRASS, CAT, 1, 1)  # dogs, no one of which is told apart
+    sample = make_sample(blocks(GRASS, CAT, DOG, VOID), truth)
+    visualizer.add_datasample('name', np.zeros((40, 80, 3), np.uint8), sample)
+    red = (written(tmp_path)[:40] == ERROR_COLORS['unmatched']).all(axis=2)
+    assert red.any() != is_thing
+
+
+class Recorder:
+    """In place of TensorBoard's writer and of WandB."""
+
+    def __init__(self, *_):
+        self.images = {}
+
+    def add_image(self, name, image, step, dataformats):
+        assert dataformats == 'HWC'
+        self.images[name, step] = image
+
+    def init(self, **_):
+        """WandB's, which starts a run."""
+
+    Image = staticmethod(np.asarray)
+
+    def log(self, values, commit):
+        self.images.update(values)
+
+    def close(self):
+        """TensorBoard's."""
+
+    def join(self):
+        """WandB's."""
+
+
+@pytest.mark.parametrize('backend', ['TensorboardVisBackend', 'WandbVisBackend'])
+def test_backends_get_the_picture(backend, tmp_path, monkeypatch):
+    recorder = Recorder()
+    module = SimpleNamespace(SummaryWriter=lambda *_: recorder)
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', module)
+    monkeypatch.setitem(sys.modules, 'wandb', recorder)
+    visualizer = VISUALIZERS.build(
+        dict(
+            type='mmbanet.PanopticVisualizer',
+            vis_backends=[dict(type=backend)],
+            save_dir=str(tmp_path),
+            name=f'{backend} {tmp_path}',
+        )
+    )
+    visualizer.dataset_meta = dict(classes=CLASSES, palette=PALETTE)
+    panoptic = blocks(GRASS, CAT, CAT, CAT)
+    image = np.zeros((40, 80, 3), np.uint8)
+    visualizer.add_datasample('val_img', image, make_sample(panoptic, panoptic), step=3)
+    key = ('val_img', 3) if backend.startswith('T') else 'val_img'
+    assert list(recorder.images) == [key]
+    assert recorder.images[key].shape[1:] == (160, 3)
+
+
 @pytest.mark.parametrize(
     ('options', 'width'), [(dict(draw_gt=False), 80), (dict(draw_pred=False), 80), ({}, 160)]
 )
@@ -174,8 +279,9 @@ def test_mmdets_hook_draws_with_it(visualizer, tmp_path, monkeypatch):
     )
     hook = DetVisualizationHook(draw=True, interval=1)
 
-    class Runner:
-        iter = 0
-
-    hook.after_val_iter(Runner(), 0, {}, [sample])
+    runner = SimpleNamespace(iter=0, work_dir=str(tmp_path), timestamp='now')
+    hook.after_val_iter(runner, 0, {}, [sample])
     assert written(tmp_path).shape[1] == 80
+    hook = DetVisualizationHook(draw=True, interval=1, test_out_dir='tested')
+    hook.after_test_iter(runner, 0, {}, [sample])
+    assert cv2.imread(str(tmp_path / 'now' / 'tested' / 'image.jpg')).shape[1] == 80

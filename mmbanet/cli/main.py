@@ -8,6 +8,7 @@ from .tool import run_tool
 # The module of each, what it does, and what to do after an interruption.
 COMMANDS = {
     'predict': ('panoptic maps of images', 'the same command with --resume goes on'),
+    'browse': ('a gallery of a data set or of predictions', 'nothing was kept, start it again'),
     'convert-semantic': ('semantic label images to COCO panoptic', 'nothing half-written was kept'),
     'make-scenes': ('scenes with known occlusion', 'nothing was kept, start it again'),
     'mask-overlap': ("how much a data set's instance masks overlap", 'nothing was written'),

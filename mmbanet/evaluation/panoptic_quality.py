@@ -109,14 +109,26 @@ def segment_iou(
     return np.divide(overlaps, union, out=np.zeros(overlaps.shape), where=union > 0)
 
 
-def count_matches(
-    truth: TrueSegments,
-    prediction: Segments,
-    overlaps: np.ndarray,
-    iou: np.ndarray,
-    num_classes: int,
-) -> np.ndarray:
-    """What panoptic quality sums over images: segments of a class match at an IoU above 0.5.
+class Matches(NamedTuple):
+    """Which segments of an image panoptic quality matches.
+
+    Attributes:
+        rows: (M,), the true segments of the matches.
+        columns: (M,), their predicted segments.
+        is_missed: (G,) bool, true segments that count as false negatives.
+        is_false: (P,) bool, predicted segments that count as false positives.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    is_missed: np.ndarray
+    is_false: np.ndarray
+
+
+def match_segments(
+    truth: TrueSegments, prediction: Segments, overlaps: np.ndarray, iou: np.ndarray
+) -> Matches:
+    """Matches the segments of an image: those of a class match at an IoU above 0.5.
 
     Crowd regions match nothing and are not missed. A predicted segment is not held to be false if
     more than half of it lies in void and in the crowd region of its class; of several, panopticapi
@@ -127,11 +139,6 @@ def count_matches(
         prediction: P segments.
         overlaps: (G, P), shared pixels.
         iou: (G, P).
-        num_classes: C.
-
-    Returns:
-        (C, 4) float64: sum of the matches' IoU, true positives, false positives and
-        false negatives.
     """
     is_match = (iou > 0.5) & (truth.labels[:, None] == prediction.labels)
     rows, columns = (is_match & truth.is_countable[:, None]).nonzero()
@@ -144,7 +151,30 @@ def count_matches(
         ignored[of_class] += overlaps[crowd, of_class]
     is_false = (prediction.labels != NO_LABEL) & (2 * ignored <= overlaps.sum(axis=0))
     is_false[columns] = False
+    return Matches(rows, columns, is_missed, is_false)
 
+
+def count_matches(
+    truth: TrueSegments,
+    prediction: Segments,
+    overlaps: np.ndarray,
+    iou: np.ndarray,
+    num_classes: int,
+) -> np.ndarray:
+    """What panoptic quality sums over images.
+
+    Args:
+        truth: G segments.
+        prediction: P segments.
+        overlaps: (G, P), shared pixels.
+        iou: (G, P).
+        num_classes: C.
+
+    Returns:
+        (C, 4) float64: sum of the matches' IoU, true positives, false positives and
+        false negatives.
+    """
+    rows, columns, is_missed, is_false = match_segments(truth, prediction, overlaps, iou)
     matched = truth.labels[rows]
     counts = np.empty((num_classes, 4))
     counts[:, 0] = np.bincount(matched, iou[rows, columns], num_classes)

@@ -77,9 +77,12 @@ class PanopticVisualizer(DetLocalVisualizer):
             )
         image = image.clip(0, 255).astype(np.uint8)
         found = prediction.sem_seg[0].cpu().numpy()
-        truth = _true_map(data_sample, image.shape[:2], len(meta['classes'])) if draw_gt else None
-        both = truth is not None and draw_pred
-        errors = find_errors(truth, found, len(meta['classes'])) if both else Errors([], [], [])
+        num_classes, errors = len(meta['classes']), Errors([], [], [])
+        truth = _true_map(data_sample, image.shape[:2], num_classes) if draw_gt else None
+        if truth is not None and draw_pred:
+            # Things without an instance are crowd regions, whose id is their label.
+            crowds = [meta['classes'].index(name) for name in meta.get('thing_classes', ())]
+            errors = find_errors(truth, found, num_classes, crowds)
 
         maps = [(truth, errors.missed, 0)] if truth is not None else []
         maps += [(found, errors.false, 1)] if draw_pred else []

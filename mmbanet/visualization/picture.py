@@ -5,7 +5,8 @@ Shapes: H x W pixels; maps in mmdet's encoding, ``label + instance * 1000``, voi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -38,39 +39,47 @@ class Errors(NamedTuple):
     confused: list[tuple[int, int]]
 
 
-def find_errors(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> Errors:
+def find_errors(
+    truth: np.ndarray, prediction: np.ndarray, num_classes: int, crowds: Collection[int] = ()
+) -> Errors:
     """What is missed, false or of the wrong class.
 
     As in PQ, pixels that are void in the truth do not count, nor do predicted segments that lie
-    mostly there.
+    mostly there or in a crowd region of their class; nobody misses a crowd region.
 
     Args:
         truth: (H, W).
         prediction: (H, W).
         num_classes: Labels from there on are void.
+        crowds: Ids of the crowd regions in the truth, one for a class.
     """
     truth, prediction = truth.ravel().astype(np.int64), prediction.ravel().astype(np.int64)
     pairs, shared = np.unique(np.stack([truth, prediction]), axis=1, return_counts=True)
     shared_of = {tuple(pair): n for pair, n in zip(pairs.T.tolist(), shared.tolist())}
-    true_area, area, in_void = {}, {}, {}
+    true_area, area, in_void, ignored = Counter(), Counter(), Counter(), Counter()
     for (true_id, found_id), n in shared_of.items():
-        true_area[true_id] = true_area.get(true_id, 0) + n
-        area[found_id] = area.get(found_id, 0) + n
-        if decode_ids(true_id)[0] >= num_classes:
-            in_void[found_id] = in_void.get(found_id, 0) + n
+        true_area[true_id] += n
+        area[found_id] += n
+        true_label = decode_ids(true_id)[0]
+        if true_label >= num_classes:
+            in_void[found_id] += n
+        if true_label >= num_classes or (
+            true_id in crowds and true_label == decode_ids(found_id)[0]
+        ):
+            ignored[found_id] += n
 
-    real = {k for k in true_area if decode_ids(k)[0] < num_classes}
+    real = {k for k in true_area if decode_ids(k)[0] < num_classes and k not in crowds}
     found = {k for k in area if decode_ids(k)[0] < num_classes}
     matched_true, matched_found, confused = set(), set(), []
     for (true_id, found_id), n in shared_of.items():
         if true_id in real and found_id in found:
-            union = true_area[true_id] + area[found_id] - n - in_void.get(found_id, 0)
+            union = true_area[true_id] + area[found_id] - n - in_void[found_id]
             if n / union > 0.5:
                 matched_true.add(true_id)
                 matched_found.add(found_id)
                 if decode_ids(true_id)[0] != decode_ids(found_id)[0]:
                     confused.append((true_id, found_id))
-    false = [k for k in found - matched_found if in_void.get(k, 0) / area[k] <= 0.5]
+    false = [k for k in found - matched_found if ignored[k] / area[k] <= 0.5]
     return Errors(sorted(real - matched_true), sorted(false), confused)
 
 

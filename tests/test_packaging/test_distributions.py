@@ -36,7 +36,7 @@ print(json.dumps({path.stem: Config.fromfile(path).model.type for path in paths}
 
 def sources(*folders: str) -> set[str]:
     """The text sources of the repository's folders, relative to it."""
-    kinds = {'.py', '.cpp', '.cu', '.h', '.hpp', '.cuh'}
+    kinds = {'.py', '.cpp', '.cu', '.h', '.hpp', '.cuh', '.html'}
     found = (path for folder in folders for path in (ROOT / folder).rglob('*'))
     return {str(path.relative_to(ROOT)) for path in found if path.suffix in kinds}
 

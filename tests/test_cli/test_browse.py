@@ -448,4 +448,11 @@ def test_of_a_thousand_images_those_in_sight_are_loaded(tmp_path):
         browser.press('End')
         assert browser('document.activeElement.title') == '0999'
         browser.wait('images[999].picture.naturalWidth > 0')
+        browser.press('o')
+        in_sight = 'images.filter(image => image.isNear).map(image => image.picture)'
+        photo = "picture => picture.src.endsWith('_photo_small.jpg') && picture.naturalWidth > 0"
+        browser.wait(f'{in_sight}.every({photo})')
+        assert 5 < browser(f'{in_sight}.length') < 100
+        browser.press('Home')
+        browser.wait(f'({photo})(images[0].picture)')
         assert browser.complaints == []

@@ -223,7 +223,7 @@ class Predictions:
             ]
             ordered = [s for s in facts['segments'] if 'overlaps' in s]
             pairs = [
-                Pair(s['id'], o['segment'], 'others' if o['set_aside'] else str(o['rule']))
+                Pair(s['id'], o['segment'], 'through others' if o['set_aside'] else str(o['rule']))
                 for s in ordered
                 for o in s['overlaps']
                 if o['in_front'] and o['segment'] is not None

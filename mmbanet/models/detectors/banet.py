@@ -34,7 +34,7 @@ from ..roi.mask_logits import own_features, own_logits, recorded_calls
 from ..semantic.logits import label_maps, layout_of, merge_things, resize_logits, resized_logits
 from .checks import asks_for, check_parts, last_stage
 from .drawing import semantic_prediction
-from .img_metas import without_padding
+from .img_metas import with_scale_factors, without_padding
 from .input_images import rgb_images
 
 
@@ -160,17 +160,18 @@ class BANet(TwoStagePanopticSegmentor):
         return losses
 
     def _fusion_head_loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """The fusion head's alone, on what the frozen rest gives."""
+        """The fusion head's alone, on what the frozen rest gives, as far as it looks at that."""
+        head = self.panoptic_fusion_head
+        asks = head.loss_needs_logits or asks_for(head, 'mask_logits', 'roi_features')
+        semantic, roi_inputs = {}, ()
         with torch.no_grad():
-            pyramid = self.extract_feat(batch_inputs)
-            semantic = {}
-            if self.with_s2i or self.panoptic_fusion_head.loss_needs_logits:
-                semantic = self.semantic_head(pyramid)
-            instances = self._true_instances(
-                self._roi_inputs(pyramid, semantic), batch_data_samples
-            )
-        logits = semantic.get('seg_preds')
-        return self.panoptic_fusion_head.loss(instances, logits, batch_data_samples)
+            if asks:
+                pyramid = self.extract_feat(batch_inputs)
+                if self.with_s2i or head.loss_needs_logits:
+                    semantic = self.semantic_head(pyramid)
+                roi_inputs = self._roi_inputs(pyramid, semantic)
+            instances = self._true_instances(roi_inputs, batch_data_samples)
+        return head.loss(instances, semantic.get('seg_preds'), batch_data_samples)
 
     def train(self, mode: bool = True) -> 'BANet':
         """As ever, but what is frozen stays in evaluation mode."""
@@ -237,10 +238,7 @@ class BANet(TwoStagePanopticSegmentor):
             images = self._images_for_fusion(batch_inputs, img_metas, rescale)
             detections = self._with_mask_branch(detections, mask_calls)
             if self.panoptic_fusion_head.needs_scale_factor and rescale:
-                detections = [
-                    instances.new(metainfo=dict(scale_factor=meta['scale_factor']))
-                    for instances, meta in zip(detections, img_metas)
-                ]
+                detections = with_scale_factors(detections, img_metas)
             panoptic = self.panoptic_fusion_head.predict(detections, semantics, images)
         else:
             panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)

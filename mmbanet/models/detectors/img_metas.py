@@ -1,6 +1,9 @@
 """Meta information of images as the detectors use it."""
 
+from collections.abc import Sequence
+
 from mmdet.structures import DetDataSample
+from mmdet.utils import InstanceList
 
 
 def without_padding(sample: DetDataSample) -> DetDataSample:
@@ -19,3 +22,11 @@ def without_padding(sample: DetDataSample) -> DetDataSample:
         img_shape = tuple(min(sizes) for sizes in zip(content, meta['img_shape'][:2]))
         sample.set_metainfo(dict(img_shape=img_shape))
     return sample
+
+
+def with_scale_factors(instances: InstanceList, img_metas: Sequence[dict]) -> InstanceList:
+    """Copies of the instances, which know how much larger the network's input was: (w, h)."""
+    return [
+        item.new(metainfo=dict(scale_factor=meta['scale_factor']))
+        for item, meta in zip(instances, img_metas)
+    ]

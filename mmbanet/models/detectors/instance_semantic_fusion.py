@@ -17,7 +17,7 @@ from ..fusion import OcclusionAwareFusionHead
 from ..semantic import SemanticModel
 from .checks import check_thing_classes
 from .drawing import semantic_prediction
-from .img_metas import without_padding
+from .img_metas import with_scale_factors, without_padding
 from .input_images import rgb_images
 
 # What of a data preprocessor decides what the networks see, with mmdet's defaults.
@@ -65,7 +65,7 @@ class InstanceSemanticFusion(BaseDetector):
             dict(panoptic_fusion_head, test_cfg=test_cfg['panoptic'])
         )
         self._check_parts()
-        for part in (self.instance_model, self.semantic_model):
+        for part in (self.instance_model, self.semantic_model, self.panoptic_fusion_head):
             _load_pretrained(part)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> NoReturn:
@@ -99,7 +99,10 @@ class InstanceSemanticFusion(BaseDetector):
         images = None
         if self.panoptic_fusion_head.needs_images:
             images = rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
-        panoptic = self.panoptic_fusion_head.predict(instances, labels, images)
+        given = instances
+        if self.panoptic_fusion_head.needs_scale_factor and rescale:
+            given = with_scale_factors(instances, img_metas)
+        panoptic = self.panoptic_fusion_head.predict(given, labels, images)
 
         num_classes = self.panoptic_fusion_head.num_classes
         results = zip(batch_data_samples, instances, labels, panoptic)

@@ -17,12 +17,14 @@ from mmbanet.registry import MODELS
 from mmbanet.structures import OcclusionGraph
 
 from .checks import check_choice
+from .coverage import coverage, crops_of_logits, crops_of_masks
 from .head import OcclusionAwareFusionHead
 from .occlusion import explain_occlusion
 
 IGNORED = 255
 SCORED = ('mask', 'contested')
 LEARNED = ('contested', 'things')
+LEARNED_FROM = ('truth', 'predicted')
 
 
 @MODELS.register_module()
@@ -32,18 +34,25 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
     The map is made of what the masks of each class cover, without a look at the image. The rest is
     the heuristic of :func:`resolve_by_score`; of objects of equal rank that of higher score wins.
 
-    It learns from the ground truth's masks and the class that owns a pixel in the panoptic map:
-    only where masks overlap (``instances_ann_file`` of the data set) is there anything to learn.
+    It learns from masks and the class that owns a pixel in the panoptic map: only where masks
+    overlap (``instances_ann_file`` of the data set) is there anything to learn.
 
     Args:
         num_things_classes: Thing classes T, the first labels.
         num_stuff_classes: Stuff classes, the labels after them.
         kernel_size: Of the two convolutions, 1 x k and k x 1; odd.
         stride: Pixels of the network's input that a cell is wide; the paper has 1.
-        softmax: Whether the right is a probability over the classes, as in BCC-Net.
-        scored: The cells over which an object's rank is the mean: ``'mask'``, all of its own, or
-            ``'contested'``, those that several classes cover (BCC-Net; 0 where there are none).
-        learned: The cells that are learned from: ``'contested'`` or all ``'things'`` own.
+        softmax: Whether the right is a probability over the classes, as in BCC-Net; the paper's
+            formula has none.
+        scored: The cells over which an object's rank is the mean: ``'mask'``, all of its own, as in
+            the paper, or ``'contested'``, those that several classes cover (BCC-Net; 0 where there
+            are none).
+        learned: The cells that are learned from: ``'contested'``, the only ones where an order
+            tells (BCC-Net), or all that ``'things'`` own.
+        learned_from: The masks: ``'truth'``, the annotated ones (BCC-Net), or ``'predicted'``,
+            those that the mask head gives ground-truth boxes, which needs its mask logits. The
+            paper leaves it open; predicted masks overlap where a model is not trained yet, whoever
+            owns the pixels.
         loss_weight: Of the cross entropy ``loss_ranking``.
         test_cfg: As :class:`OcclusionAwareFusionHead`'s, without readings of the paper.
         init_cfg: MMEngine's.
@@ -65,6 +74,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         softmax: bool = False,
         scored: str = 'mask',
         learned: str = 'contested',
+        learned_from: str = 'truth',
         loss_weight: float = 1.0,
         test_cfg: dict | None = None,
         init_cfg: dict | None = dict(type='Xavier', layer='Conv2d'),  # noqa: B006
@@ -72,6 +82,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         super().__init__(num_things_classes, num_stuff_classes, None, test_cfg, init_cfg)
         check_choice('scored', scored, SCORED)
         check_choice('learned', learned, LEARNED)
+        check_choice('learned_from', learned_from, LEARNED_FROM)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f'kernel_size must be odd and at least 1, got {kernel_size}')
         if stride < 1:
@@ -85,6 +96,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         self.softmax = softmax
         self.scored = scored
         self.learned = learned
+        self.needs_mask_logits = learned_from == 'predicted'
         self.loss_weight = loss_weight
 
     def loss(
@@ -93,19 +105,23 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         """The mean over the learned cells of all images; 0, with gradients, if there are none.
 
         Args:
-            instances: Not looked at.
+            instances: Per image the ground truth's ``bboxes`` (G, 4) and predicted ``mask_logits``
+                (G, m, m), if ``learned_from='predicted'``; else not looked at.
             logits: Not looked at.
             data_samples: With ``gt_instances`` (``labels``, ``masks``) and ``gt_sem_seg``.
         """
         total, count = 0, 0
-        for sample in data_samples:
+        for item, sample in zip(instances, data_samples, strict=True):
             truth = sample.gt_instances
             owners = sample.gt_sem_seg.sem_seg[0]
-            masks = truth.masks.to_tensor(torch.bool, owners.device)
-            everything = torch.arange(len(masks))
-            coverage = self._coverage(masks, self._cells(masks), everything)
-            classes = self._classes(coverage, truth.labels)
-            owners = self._at_centres(owners[: masks.shape[1], : masks.shape[2]], classes)
+            size = truth.masks.height, truth.masks.width
+            if self.needs_mask_logits:
+                crops = crops_of_logits(item, size)
+            else:
+                crops = crops_of_masks(truth.masks.to_tensor(torch.bool, owners.device))
+            shares = coverage(crops, len(truth), size, self._cells(size), self.rank[0].weight)
+            classes = self._classes(shares, truth.labels)
+            owners = self._at_centres(owners[: size[0], : size[1]], classes)
             learned = owners < self.num_things_classes
             if self.learned == 'contested':
                 learned &= _contested(classes)
@@ -135,18 +151,22 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         Returns:
             (K,) float32; 0 for empty masks.
         """
-        chosen = torch.arange(len(masks)) if chosen is None else chosen
-        coverage = self._coverage(masks, self._cells(masks, scale), chosen)
-        classes = self._classes(coverage, labels)
+        chosen = range(len(masks)) if chosen is None else chosen.tolist()
+        size = tuple(masks.shape[1:])
+        crops = crops_of_masks(masks[k] for k in chosen)
+        cells = self._cells(size, scale)
+        shares = coverage(crops, len(chosen), size, cells, self.rank[0].weight)
+        classes = self._classes(shares, labels)
         rights = self.rank(classes[None])[0].float()
         if self.softmax:
             rights = rights.softmax(dim=0)
         if self.scored == 'contested':
-            coverage = coverage * _contested(classes)
+            shares *= _contested(classes)
         # An object at a time: the maps of all objects' classes would be larger than that of all.
-        sums = [(rights[label] * own).sum() for label, own in zip(labels.tolist(), coverage)]
-        sums = torch.stack(sums) if sums else coverage.new_zeros(0)
-        return sums / coverage.flatten(1).sum(dim=1).clamp(min=torch.finfo().tiny)
+        sums = [(rights[label] * own).sum() for label, own in zip(labels.tolist(), shares)]
+        sums = torch.stack(sums) if sums else rights.new_zeros(0)
+        areas = shares.flatten(1).sum(dim=1, dtype=rights.dtype)
+        return sums / areas.clamp(min=torch.finfo(rights.dtype).tiny)
 
     def _resolve(
         self,
@@ -162,33 +182,17 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             instances.masks, ranks, settings=self.settings, objects=chosen, labels=labels
         )
 
-    def _cells(self, masks: Tensor, scale: tuple[float, float] = (1, 1)) -> tuple[int, int]:
+    def _cells(
+        self, size: tuple[int, int], scale: tuple[float, float] = (1, 1)
+    ) -> tuple[int, int]:
         """Height and width of the map: h, w."""
-        height, width = masks.shape[1:]
-        sides = height * scale[1], width * scale[0]
+        sides = size[0] * scale[1], size[1] * scale[0]
         return tuple(max(math.ceil(round(side) / self.stride), 1) for side in sides)
 
-    def _coverage(self, masks: Tensor, cells: tuple[int, int], chosen: Tensor) -> Tensor:
-        """(K, h, w): the share of each cell that each of the chosen masks claims."""
-        dtype, device = self.rank[0].weight.dtype, masks.device
-        rows, columns = (
-            _area_weights(*sizes).to(device, dtype) for sizes in zip(cells, masks.shape[1:])
-        )
-        coverage = torch.zeros((len(chosen), *cells), dtype=dtype, device=device)
-        for own, k in zip(coverage, chosen.tolist()):
-            # Within the mask's own rows and columns, which are few.
-            y = masks[k].any(dim=1).nonzero()
-            if len(y) > 0:
-                inside = masks[k, y[0] : y[-1] + 1]
-                x = inside.any(dim=0).nonzero()
-                inside = inside[:, x[0] : x[-1] + 1].to(dtype) @ columns[:, x[0] : x[-1] + 1].T
-                own.copy_(rows[:, y[0] : y[-1] + 1] @ inside)
-        return coverage
-
-    def _classes(self, coverage: Tensor, labels: Tensor) -> Tensor:
+    def _classes(self, shares: Tensor, labels: Tensor) -> Tensor:
         """(T, h, w): the largest share that an object of each class claims."""
-        classes = coverage.new_zeros((self.num_things_classes, *coverage.shape[1:]))
-        for label, own in zip(labels.tolist(), coverage):
+        classes = shares.new_zeros((self.num_things_classes, *shares.shape[1:]))
+        for label, own in zip(labels.tolist(), shares):
             torch.maximum(classes[label], own, out=classes[label])
         return classes
 
@@ -198,14 +202,6 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         rows = torch.arange(h, device=owners.device) * height // h + height // (2 * h)
         columns = torch.arange(w, device=owners.device) * width // w + width // (2 * w)
         return owners[rows[:, None].clamp(max=height - 1), columns.clamp(max=width - 1)]
-
-
-def _area_weights(cells: int, pixels: int) -> Tensor:
-    """(cells, pixels) float64: the share of each cell of a row that each pixel makes up."""
-    edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
-    left = torch.arange(pixels, dtype=torch.float64)
-    shared = torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
-    return shared.clamp(min=0) * cells / pixels
 
 
 def _contested(classes: Tensor) -> Tensor:

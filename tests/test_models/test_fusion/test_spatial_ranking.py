@@ -214,6 +214,7 @@ def test_degenerate_inputs(things, stuff, count, size, stride):
         (dict(stride=0), 'stride must be at least 1'),
         (dict(scored='all'), 'scored must be'),
         (dict(learned='all'), 'learned must be'),
+        (dict(learned_from='boxes'), 'learned_from must be'),
         (dict(test_cfg=dict(score_thr=0.5)), 'missing: nms'),
     ],
 )
@@ -236,7 +237,7 @@ def test_loss_by_hand(learned, places):
     owners = torch.tensor([[0, 1, 1, 1, 2]])
     head = make_head(favoured=0, learned=learned)
     sample = truth_of(masks, torch.tensor([0, 1]), owners)
-    (loss,) = head.loss([], None, [sample, sample]).values()
+    (loss,) = head.loss([None] * 2, None, [sample, sample]).values()
     # Rights of class 0 are 1 in its three cells, those of class 1 are 0 in all.
     cost = {0: math.log(1 + math.exp(-1)), 1: math.log(1 + math.exp(1)), 2: math.log(2)}
     assert float(loss) == pytest.approx(sum(cost[place] for place in places) / len(places))
@@ -246,7 +247,7 @@ def test_void_and_padding_are_not_learned():
     masks = masks_of('## ##', '## ##')
     owners = torch.tensor([[255, 255, 255], [255, 255, 255], [255, 255, 255]])
     head = make_head()
-    (loss,) = head.loss([], None, [truth_of(masks, torch.tensor([0, 1]), owners)]).values()
+    (loss,) = head.loss([None], None, [truth_of(masks, torch.tensor([0, 1]), owners)]).values()
     loss.backward()
     assert loss == 0
     for parameter in head.parameters():
@@ -257,7 +258,7 @@ def test_void_and_padding_are_not_learned():
 def test_loss_without_overlaps(count):
     masks = torch.ones(count, 4, 4).bool()
     sample = truth_of(masks, torch.zeros(count).long(), torch.zeros(4, 4).long())
-    (loss,) = make_head().loss([], None, [sample]).values()
+    (loss,) = make_head().loss([None], None, [sample]).values()
     loss.backward()
     assert loss == 0
 
@@ -269,7 +270,7 @@ def test_gradients():
     sample = truth_of(masks, labels, torch.randint(3, (5, 6)))
 
     def loss():
-        return head.loss([], None, [sample])['loss_ranking']
+        return head.loss([None], None, [sample])['loss_ranking']
 
     loss().backward()
     for parameter in head.parameters():
@@ -295,9 +296,9 @@ def test_autocast_gives_finite_ranks_and_loss():
     head = make_head(3, 1)
     masks, labels = torch.rand(4, 5, 6) > 0.4, torch.tensor([0, 1, 2, 1])
     sample = truth_of(masks, labels, torch.randint(3, (5, 6)))
-    exact = head.loss([], None, [sample])['loss_ranking']
+    exact = head.loss([None], None, [sample])['loss_ranking']
     with torch.autocast('cpu', torch.bfloat16):
-        loss = head.loss([], None, [sample])['loss_ranking']
+        loss = head.loss([None], None, [sample])['loss_ranking']
         ranks = head.ranks(masks, labels)
     assert loss.dtype == ranks.dtype == torch.float32
     torch.testing.assert_close(loss, exact, rtol=0.02, atol=0.02)

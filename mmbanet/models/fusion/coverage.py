@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .logit_rules.boxes import Window, box_window, resize_into_box
 
-# Rows and columns, and the mask (H', W') bool in them; nothing of it is outside.
+# Rows and columns, and the mask, or what it covers, in them; nothing of it is outside.
 Crop = tuple[Window, Tensor]
 
 
@@ -38,26 +38,30 @@ def crops_of_logits(instances: InstanceData, size: tuple[int, int]) -> Iterator[
 
 
 def coverage(
-    crops: Iterable[Crop], count: int, size: tuple[int, int], cells: tuple[int, int], like: Tensor
-) -> Tensor:
-    """(K, h, w) in 0..1: the share of each cell that each mask claims.
+    crops: Iterable[Crop], size: tuple[int, int], cells: tuple[int, int], like: Tensor
+) -> list[Crop]:
+    """The share, 0..1, of each cell that each mask claims: rows and columns, and (h', w') in them.
 
     Args:
         crops: Of K masks.
-        count: K.
         size: H and W.
         cells: h and w.
-        like: Of the result's dtype and device; mixed precision does not lower it.
+        like: Of the shares' dtype and device; mixed precision does not lower it.
     """
-    rows, columns = (area_weights(*sides).to(like) for sides in zip(cells, size))
-    shares = like.new_zeros((count, *cells))
+    weights = [_area_weights(*sides).to(like) for sides in zip(cells, size)]
+    shares = []
     with torch.autocast(like.device.type, enabled=False):
-        for own, ((y, x), inside) in zip(shares, crops):
-            own.copy_(rows[:, y] @ (inside.to(like) @ columns[:, x].T))
+        for window, inside in crops:
+            touched = tuple(
+                slice(line.start * n // pixels, -(-line.stop * n // pixels))
+                for line, n, pixels in zip(window, cells, size)
+            )
+            rows, columns = (w[to, line] for w, to, line in zip(weights, touched, window))
+            shares.append((touched, rows @ (inside.to(like) @ columns.T)))
     return shares
 
 
-def area_weights(cells: int, pixels: int) -> Tensor:
+def _area_weights(cells: int, pixels: int) -> Tensor:
     """(cells, pixels) float64: the share of each cell of a row that each pixel makes up."""
     edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
     left = torch.arange(pixels, dtype=torch.float64)

@@ -17,7 +17,7 @@ from mmbanet.registry import MODELS
 from mmbanet.structures import OcclusionGraph
 
 from .checks import check_choice
-from .coverage import coverage, crops_of_logits, crops_of_masks
+from .coverage import Crop, coverage, crops_of_logits, crops_of_masks
 from .head import OcclusionAwareFusionHead
 from .occlusion import explain_occlusion
 
@@ -119,9 +119,10 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
                 crops = crops_of_logits(item, size)
             else:
                 crops = crops_of_masks(truth.masks.to_tensor(torch.bool, owners.device))
-            shares = coverage(crops, len(truth), size, self._cells(size), self.rank[0].weight)
-            classes = self._classes(shares, truth.labels)
-            owners = self._at_centres(owners[: size[0], : size[1]], classes)
+            cells = self._cells(size)
+            shares = coverage(crops, size, cells, self.rank[0].weight)
+            classes = self._united(shares, truth.labels, self.num_things_classes, cells)
+            owners = _at_centres(owners[: size[0], : size[1]], cells)
             learned = owners < self.num_things_classes
             if self.learned == 'contested':
                 learned &= _contested(classes)
@@ -152,21 +153,44 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             (K,) float32; 0 for empty masks.
         """
         chosen = range(len(masks)) if chosen is None else chosen.tolist()
+        if len(chosen) == 0:
+            return masks.new_zeros(0, dtype=torch.float32)
         size = tuple(masks.shape[1:])
-        crops = crops_of_masks(masks[k] for k in chosen)
         cells = self._cells(size, scale)
-        shares = coverage(crops, len(chosen), size, cells, self.rank[0].weight)
-        classes = self._classes(shares, labels)
-        rights = self.rank(classes[None])[0].float()
-        if self.softmax:
-            rights = rights.softmax(dim=0)
-        if self.scored == 'contested':
-            shares *= _contested(classes)
-        # An object at a time: the maps of all objects' classes would be larger than that of all.
-        sums = [(rights[label] * own).sum() for label, own in zip(labels.tolist(), shares)]
-        sums = torch.stack(sums) if sums else rights.new_zeros(0)
-        areas = shares.flatten(1).sum(dim=1, dtype=rights.dtype)
-        return sums / areas.clamp(min=torch.finfo(rights.dtype).tiny)
+        crops = crops_of_masks(masks[k] for k in chosen)
+        shares = coverage(crops, size, cells, self.rank[0].weight)
+        present, places = labels.unique(return_inverse=True)
+        classes = self._united(shares, places, len(present), cells)
+        rights = self._rights(classes, present)
+        contested = _contested(classes)
+
+        ranks = []
+        for place, (window, own) in zip(places.tolist(), shares):
+            own = own.float()
+            if self.scored == 'contested':
+                own = own * contested[window]
+            area = own.sum().clamp(min=torch.finfo(own.dtype).tiny)
+            ranks.append((rights[place][window] * own).sum() / area)
+        return torch.stack(ranks)
+
+    def _united(
+        self, shares: list[Crop], labels: Tensor, count: int, cells: tuple[int, int]
+    ) -> Tensor:
+        """(C, h, w): the largest share that an object of each of C classes claims."""
+        classes = self.rank[0].weight.new_zeros((count, *cells))
+        for label, (window, own) in zip(labels.tolist(), shares):
+            place = classes[label][window]
+            torch.maximum(place, own, out=place)
+        return classes
+
+    def _rights(self, classes: Tensor, present: Tensor) -> Tensor:
+        """(P, h, w): the rights of classes that have objects; what others cover is zero."""
+        first, second = self.rank
+        asked = slice(None) if self.softmax else present
+        maps = F.conv2d(classes[None], first.weight[:, present], first.bias, 1, first.padding)
+        rights = F.conv2d(maps, second.weight[asked], second.bias[asked], 1, second.padding)
+        rights = rights[0].float()
+        return rights.softmax(dim=0)[present] if self.softmax else rights
 
     def _resolve(
         self,
@@ -189,19 +213,14 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         sides = size[0] * scale[1], size[1] * scale[0]
         return tuple(max(math.ceil(round(side) / self.stride), 1) for side in sides)
 
-    def _classes(self, shares: Tensor, labels: Tensor) -> Tensor:
-        """(T, h, w): the largest share that an object of each class claims."""
-        classes = shares.new_zeros((self.num_things_classes, *shares.shape[1:]))
-        for label, own in zip(labels.tolist(), shares):
-            torch.maximum(classes[label], own, out=classes[label])
-        return classes
 
-    def _at_centres(self, owners: Tensor, classes: Tensor) -> Tensor:
-        """(h, w): the label of the pixel in the middle of each cell."""
-        (height, width), (h, w) = owners.shape, classes.shape[1:]
-        rows = torch.arange(h, device=owners.device) * height // h + height // (2 * h)
-        columns = torch.arange(w, device=owners.device) * width // w + width // (2 * w)
-        return owners[rows[:, None].clamp(max=height - 1), columns.clamp(max=width - 1)]
+def _at_centres(owners: Tensor, cells: tuple[int, int]) -> Tensor:
+    """(h, w): the label of the pixel in the middle of each cell."""
+    rows, columns = (
+        (torch.arange(n, device=owners.device) * size // n + size // (2 * n)).clamp(max=size - 1)
+        for n, size in zip(cells, owners.shape)
+    )
+    return owners[rows[:, None], columns]
 
 
 def _contested(classes: Tensor) -> Tensor:

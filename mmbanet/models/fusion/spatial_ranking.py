@@ -206,9 +206,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             instances.masks, ranks, settings=self.settings, objects=chosen, labels=labels
         )
 
-    def _cells(
-        self, size: tuple[int, int], scale: tuple[float, float] = (1, 1)
-    ) -> tuple[int, int]:
+    def _cells(self, size: tuple[int, int], scale: tuple[float, float] = (1, 1)) -> tuple[int, int]:
         """Height and width of the map: h, w."""
         sides = size[0] * scale[1], size[1] * scale[0]
         return tuple(max(math.ceil(round(side) / self.stride), 1) for side in sides)

@@ -51,7 +51,8 @@ def test_predicted_masks_may_overlap_where_the_truth_does_not():
     apart = truth_of(masks_of('#.. #..', '.## .##'), labels, owners)
     instances = predicted(masks_of(LEFT, RIGHT))
     head = make_head(favoured=0, learned_from='predicted')
-    assert head.needs_mask_logits and not make_head().needs_mask_logits
+    assert head.needs_mask_logits
+    assert not make_head().needs_mask_logits
     # Rights (1, 0) in the column that class 1 owns.
     loss = loss_of(head, apart, instances)
     assert float(loss.detach()) == pytest.approx(math.log(1 + math.exp(1)))
@@ -156,7 +157,9 @@ def test_low_precision(dtype):
     masks = torch.zeros(3, 260, 300).bool()
     masks[1:] = True
     ranks = head.ranks(masks, torch.tensor([0, 0, 1]))
-    assert ranks.isfinite().all() and ranks[0] == 0 and (ranks[1:] != 0).all()
+    assert ranks.isfinite().all()
+    assert ranks[0] == 0
+    assert (ranks[1:] != 0).all()
 
 
 def overlapping_sample(seed=0):
@@ -192,7 +195,8 @@ def test_detector_hands_masks_to_it(learned_from, frozen):
     assert len(runs) == (0 if frozen and learned_from == 'truth' else 2)
     changed = {name for name, value in model.named_parameters() if (value != before[name]).any()}
     ranking = {name for name in before if name.startswith('panoptic_fusion_head.rank.')}
-    assert ranking <= changed and (changed == ranking) == frozen
+    assert ranking <= changed
+    assert (changed == ranking) == frozen
     model.test_step(batch_of(overlapping_sample()))
 
 

@@ -24,7 +24,11 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmengine.config import ConfigDict
 from timing import time_side_by_side
 
-from mmbanet.models.fusion import LogitFusionHead, OcclusionAwareFusionHead
+from mmbanet.models.fusion import (
+    LogitFusionHead,
+    OcclusionAwareFusionHead,
+    SpatialRankingHead,
+)
 
 SETTINGS = dict(
     score_thr=0.6,
@@ -87,6 +91,7 @@ def fusions(case: Case, device: str) -> dict[str, Callable]:
     ours = {
         'score order': OcclusionAwareFusionHead(THINGS, STUFF, None, test_cfg=SETTINGS),
         'mean colour (BANet)': OcclusionAwareFusionHead(THINGS, STUFF, test_cfg=SETTINGS),
+        'OANet': SpatialRankingHead(THINGS, STUFF, test_cfg=SETTINGS).to(device),
     }
     common = {name: SETTINGS[name] for name in COMMON}
     rivals = {

@@ -49,10 +49,10 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
             are none).
         learned: The cells that are learned from: ``'contested'``, the only ones where an order
             tells (BCC-Net), or all that ``'things'`` own.
-        learned_from: The masks: ``'truth'``, the annotated ones (BCC-Net), or ``'predicted'``,
-            those that the mask head gives ground-truth boxes, which needs its mask logits. The
-            paper leaves it open; predicted masks overlap where a model is not trained yet, whoever
-            owns the pixels.
+        learned_from: The masks, which the paper leaves open: ``'truth'``, the annotated ones
+            (BCC-Net; trained together with the rest it orders more pairs rightly, and it needs
+            nothing of the mask head), or ``'predicted'``, those that the mask head gives
+            ground-truth boxes (thresholded: it learns nothing from this), better on a frozen model.
         loss_weight: Of the cross entropy ``loss_ranking``.
         test_cfg: As :class:`OcclusionAwareFusionHead`'s, without readings of the paper.
         init_cfg: MMEngine's.

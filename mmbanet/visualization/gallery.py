@@ -132,8 +132,8 @@ class Gallery:
             ],
             images=self._images,
         )
-        # In a script element, "<" could end it or begin a comment; all else is plain JSON, in ASCII:
-        # names of files that are not in UTF-8 have no other form.
+        # In a script element, "<" could end it or begin a comment. In ASCII alone, since names of
+        # files that are not in UTF-8 have no other form.
         text = json.dumps(facts, separators=(',', ':'), allow_nan=False).replace('<', '\\u003c')
         template = files(__package__).joinpath('gallery.html').read_text('utf-8')
         page = template.replace(PLACE_OF_FACTS, text)

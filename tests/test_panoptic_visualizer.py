@@ -111,6 +111,29 @@ def test_names_legend_and_void():
     assert len(np.unique(plain[5:35, 64:96].reshape(-1, 3), axis=0)) == 2
 
 
+def test_names_are_not_of_ascii_alone():
+    """OpenCV writes a question mark for each byte, so that two words of a length are one."""
+
+    def legend(name):
+        panoptic = blocks(0, 0, 0, 0, 0)
+        drawn = draw_panoptic(np.zeros((40, 100, 3), np.uint8), panoptic, [name], PALETTE[:1])
+        assert (drawn[:40] < 20).all(axis=2).any()  # written in the segment, too
+        return drawn[40:]
+
+    words = [legend(name) for name in ('дорога', 'собака', 'Fußweg', 'Fusweg', 'a\nb')]
+    for i, word in enumerate(words):
+        assert (word < 100).all(axis=2).sum() > 10
+        assert not any(np.array_equal(word, other) for other in words[:i])
+
+
+def test_a_name_stands_in_the_middle_of_its_room():
+    panoptic = blocks(GRASS, CAT, CAT, CAT, CAT, GRASS, width=25)
+    image = np.full((40, 150, 3), 128, np.uint8)
+    drawn = draw_panoptic(image, panoptic, ['cat', 'dog', ''], PALETTE, legend=False)
+    outline = np.argwhere((drawn < 20).all(axis=2))
+    assert np.abs(outline.mean(axis=0) - (20, 75)).max() < 4
+
+
 def test_marks_are_contours():
     image = np.zeros((40, 80, 3), np.uint8)
     panoptic = blocks(GRASS, CAT, CAT, GRASS)
@@ -235,7 +258,7 @@ def test_backends_get_the_picture(backend, tmp_path, monkeypatch):
 def test_only_what_is_asked_for_is_drawn(visualizer, tmp_path, options, width):
     image = np.zeros((40, 80, 3), np.uint8)
     panoptic = blocks(GRASS, CAT, CAT, CAT)
-    out = tmp_path / 'picture.png'
+    out = tmp_path / 'new' / 'picture.png'
     visualizer.add_datasample(
         'name', image, make_sample(panoptic, panoptic), out_file=str(out), **options
     )

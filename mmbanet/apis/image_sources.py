@@ -187,6 +187,30 @@ def _frames(item: Found) -> Iterator[SourceImage]:
         capture.release()
 
 
+class Frames:
+    """Frames of videos by their numbers, as ``source`` of :class:`SourceImage` has them."""
+
+    def __init__(self) -> None:
+        self._path, self._capture, self._next = None, None, 0
+
+    def read(self, path: Path, number: int) -> np.ndarray:
+        """A frame (H, W, 3) uint8 BGR. Those after the last one read come fast.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no video, or has fewer frames.
+        """
+        if path != self._path or number < self._next:
+            if not path.is_file():
+                raise FileNotFoundError(f'video not found: {path.absolute()}')
+            self._path, self._capture, self._next = path, cv2.VideoCapture(str(path)), 0
+        while self._next <= number:
+            if not self._capture.grab():
+                raise ValueError(f'no frame {number} in {path}')
+            self._next += 1
+        return _retrieve(self._capture, f'{path}, frame {number}')
+
+
 def _retrieve(capture: cv2.VideoCapture, place: str) -> np.ndarray:
     there, image = capture.retrieve()
     if not there:

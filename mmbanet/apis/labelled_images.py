@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,10 @@ from mmbanet.evaluation.panoptic_quality import (
 )
 from mmbanet.evaluation.panoptic_truth import PanopticTruth
 from mmbanet.scenes.true_depth import TrueDepth, check_depth
+from mmbanet.structures import INSTANCE_OFFSET
+
+# What ``mmbanet predict`` says of a video's frame.
+FRAME = re.compile(r'(?P<video>.*), frame (?P<number>\d+)', re.DOTALL)
 
 
 class Pair(NamedTuple):
@@ -60,11 +65,12 @@ class LabelledImage(NamedTuple):
 
     Attributes:
         name: Of the image.
-        path: Where the image should be.
+        path: Where the image should be, or the video that it is a frame of.
         ids: (H, W), 0 is void.
         segments: ``id``, ``label`` and ``score`` (None: there is none) of what is in ``ids``.
         pairs: Who is in front of whom; None where nothing is known of it.
         judgement: None where there is no truth.
+        frame: Its number in the video.
     """
 
     name: str
@@ -73,6 +79,7 @@ class LabelledImage(NamedTuple):
     segments: list[dict]
     pairs: list[Pair] | None
     judgement: Judgement | None = None
+    frame: int | None = None
 
 
 class DataSet:
@@ -239,8 +246,10 @@ class Predictions:
         things = sum(bool(self.is_thing[s['label']]) for s in segments)
         known = pairs if ordered or things == 0 else None
         judgement = None if self._truth is None else self._judge(source, ids, segments)
-        return _labelled(name, self._find(source), ids, segments, known)._replace(
-            judgement=judgement
+        of_video = FRAME.fullmatch(source)
+        path = self._find(of_video['video'] if of_video else source)
+        return _labelled(name, path, ids, segments, known)._replace(
+            judgement=judgement, frame=of_video and int(of_video['number'])
         )
 
     def _find(self, source: str) -> Path:
@@ -309,8 +318,13 @@ def open_labelled(
 def _classes_of(
     annotations: PanopticAnnotations,
 ) -> tuple[list[str], list[bool], list[tuple[int, int, int]] | None]:
-    """Names, things and colours, in the file's order."""
+    """Names, things and colours, in the file's order; a ValueError if there is no room for all."""
     categories = annotations.categories
+    if len(categories) >= INSTANCE_OFFSET:
+        raise ValueError(
+            f'{annotations.ann_file}: {len(categories)} categories, but ids in the encoding of '
+            f'mmdet have room for {INSTANCE_OFFSET - 1}; leave out those that are not used'
+        )
     colors = [category.get('color') for category in categories]
     has_colors = all(
         isinstance(c, list) and len(c) == 3 and all(type(v) is int and 0 <= v < 256 for v in c)

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmbanet.apis import read_image
+from mmbanet.apis.image_sources import Frames
 from mmbanet.apis.labelled_images import LabelledImage, open_labelled
 from mmbanet.datasets.panoptic_files import partial_folder
 from mmbanet.structures import encode_ids
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     found = open_labelled(args.what, args.images, args.truth, args.instances)
     palette = class_palette(dict(classes=found.classes, palette=found.palette))
-    faults = judged = drawn = 0
+    frames, faults, judged, drawn = Frames(), 0, 0, 0
     with partial_folder(args.out) as folder:
         gallery = Gallery(folder, found.name, found.classes, palette)
         with tqdm(found, desc='browse', unit='image', disable=None) as progress:
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     faults += 1
                     continue
                 try:
-                    photo = read_photo(image)
+                    photo = read_photo(image, frames)
                 except (OSError, ValueError) as error:
                     progress.write(f'no photograph: {error}', file=sys.stderr)
                     photo = None
@@ -90,13 +91,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'mmbanet browse: {faults} images or maps could not be read, see above')
 
 
-def read_photo(image: LabelledImage) -> np.ndarray:
+def read_photo(image: LabelledImage, frames: Frames) -> np.ndarray:
     """(H, W, 3) uint8 RGB, of the size of the map.
 
     Raises:
         OSError, ValueError: There is none.
     """
-    photo = read_image(image.path)
+    if image.frame is not None:
+        photo = frames.read(image.path, image.frame)
+    elif not image.path.is_file():
+        raise FileNotFoundError(f'{image.path.absolute()} is not there; --images names its folder')
+    else:
+        photo = read_image(image.path)
     if photo.shape[:2] != image.ids.shape:
         raise ValueError(
             f'{image.path}: has {photo.shape[:2]} pixels (height, width), its map {image.ids.shape}'

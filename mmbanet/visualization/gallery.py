@@ -103,11 +103,11 @@ class Gallery:
                 file=number,
                 views=['photo', *(view.name for view in views)],
                 size=[width, height],
-                pq=None if pq is None or math.isnan(pq) else round(100 * pq, 1),
+                pq=_rounded(pq and 100 * pq, 1),
                 segments=[
                     dict(
                         label=segment['label'],
-                        score=None if segment['score'] is None else round(segment['score'], 3),
+                        score=_rounded(segment['score'], 3),
                         area=round(areas[segment['id']] / (height * width), 5),
                         at=anchor,
                         error=segment['error'],
@@ -132,11 +132,17 @@ class Gallery:
             ],
             images=self._images,
         )
-        # In a script element, "<" could end it or begin a comment; all else is plain JSON.
-        text = json.dumps(facts, ensure_ascii=False, separators=(',', ':')).replace('<', '\\u003c')
+        # In a script element, "<" could end it or begin a comment. In ASCII alone, since names of
+        # files that are not in UTF-8 have no other form.
+        text = json.dumps(facts, separators=(',', ':'), allow_nan=False).replace('<', '\\u003c')
         template = files(__package__).joinpath('gallery.html').read_text('utf-8')
         page = template.replace(PLACE_OF_FACTS, text)
         (self.folder / 'index.html').write_text(page, 'utf-8')
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """None where there is no value, which JSON has no other word for."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
 def _shrink(panoptic: np.ndarray, size: Sequence[int]) -> np.ndarray:

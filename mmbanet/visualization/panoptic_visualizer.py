@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import cv2
+import mmcv
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
@@ -99,8 +99,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            if not cv2.imwrite(out_file, drawn[..., ::-1]):
-                raise OSError(f'{out_file}: the picture could not be written')
+            mmcv.imwrite(drawn[..., ::-1], out_file)  # makes the folder as well
         else:
             self.add_image(name, drawn, step)
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import matplotlib as mpl
 import numpy as np
+from matplotlib.font_manager import fontManager
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
 
 from mmbanet.structures import decode_ids
 
@@ -19,8 +25,11 @@ from .panoptic import colorize, find_edges
 OPACITY = 0.55
 # Void: stripes of this many pixels, dark and darker.
 STRIPE = 6
-FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+# OpenCV's own letters are ASCII alone.
+FONT, FONT_SIZE = Path(mpl.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), 12
+TALL = 'hg'  # as high as any line
 LINE = 18  # height of the legend's lines
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 #: RGB of the contours of what is missed or false, and of what has the wrong class.
 ERROR_COLORS = dict(unmatched=(255, 0, 0), wrong_class=(255, 165, 0))
 
@@ -125,16 +134,21 @@ def draw_panoptic(
 
 def _write_name(picture: np.ndarray, mask: np.ndarray, name: str) -> None:
     """Where the segment is widest, if it has the room."""
-    (width, height), _ = cv2.getTextSize(name, FONT, FONT_SCALE, 1)
-    room = cv2.erode(mask, np.ones((height + 4, width + 4), np.uint8), borderValue=0)
+    left, top, columns, rows = cv2.boundingRect(mask)
+    width, height = _text_size(name)
+    room = cv2.erode(
+        mask[top : top + rows, left : left + columns],
+        np.ones((height + 4, width + 4), np.uint8),
+        borderValue=0,
+    )
     if not room.any():
         return
     # The middle of what room there is, not its first corner.
     distance = cv2.distanceTransform(np.pad(room, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(distance.argmax()), distance.shape)
-    place = (int(x) - width // 2, int(y) + height // 2)
-    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, name, place, FONT, FONT_SCALE, color, thickness, cv2.LINE_AA)
+    deepest = np.argwhere(distance == distance.max())
+    y, x = deepest[np.linalg.norm(deepest - deepest.mean(axis=0), axis=1).argmin()]
+    place = left + int(x) - width // 2, top + int(y) - height // 2
+    _write(picture, name, place, WHITE, outline=BLACK)
 
 
 def _legend(
@@ -143,7 +157,7 @@ def _legend(
     """(h, width, 3): a swatch and the name of each class, in as many lines as it takes."""
     places, x, line = [], 4, 0
     for label in labels:
-        (length, _), _ = cv2.getTextSize(classes[label], FONT, FONT_SCALE, 1)
+        length, _ = _text_size(classes[label])
         if x > 4 and x + 16 + length > width:
             x, line = 4, line + 1
         places.append((label, x, line))
@@ -152,6 +166,61 @@ def _legend(
     for label, x, line in places:
         top = LINE * line + 4
         legend[top : top + 10, x : x + 10] = palette[label]
-        place = (x + 14, top + 9)
-        cv2.putText(legend, classes[label], place, FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+        _, height = _text_size(classes[label])
+        _write(legend, classes[label], (x + 14, top + 5 - height // 2), BLACK)
     return legend
+
+
+def _write(
+    picture: np.ndarray,
+    text: str,
+    place: tuple[int, int],
+    color: tuple[int, int, int],
+    outline: tuple[int, int, int] | None = None,
+) -> None:
+    """Writes into the picture, with the text's left and top at x and y."""
+    (x, y), (width, height), margin = place, _text_size(text), 2
+    left, top = max(x - margin, 0), max(y - margin, 0)
+    # Pillow draws on a copy, so that it is only of what is drawn on.
+    part = picture[top : y + height + margin, left : x + width + margin]
+    if not part.size:
+        return
+    copy = Image.fromarray(part)
+    stroke = dict(stroke_width=2, stroke_fill=outline) if outline else {}
+    line, font = _line(text), _font(text)
+    x0, y0 = font.getbbox(line)[0], font.getbbox(TALL)[1]
+    ImageDraw.Draw(copy).text((x - left - x0, y - top - y0), line, color, font, **stroke)
+    part[:] = copy
+
+
+def _text_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels."""
+    font = _font(text)
+    left, _, right, _ = font.getbbox(_line(text))
+    _, top, _, bottom = font.getbbox(TALL)
+    return max(1, round(right - left)), round(bottom - top)
+
+
+def _line(text: str) -> str:
+    return ' '.join(text.split())
+
+
+@lru_cache(maxsize=4096)
+def _font(text: str) -> ImageFont.FreeTypeFont:
+    """Matplotlib's font, or the first one installed that has all letters where it lacks one."""
+    letters = {ord(letter) for letter in text if not letter.isspace()}
+    if not letters <= _letters(str(FONT)):
+        # Matplotlib's own last resort has a box for every letter.
+        installed = {font.fname for font in fontManager.ttflist if 'Last Resort' not in font.name}
+        for path in sorted(installed):
+            if letters <= _letters(path):
+                return ImageFont.truetype(path, FONT_SIZE)
+    return ImageFont.truetype(str(FONT), FONT_SIZE)
+
+
+@lru_cache(maxsize=256)
+def _letters(path: str) -> frozenset[int]:
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):  # gone since Matplotlib listed it
+        return frozenset()

@@ -272,7 +272,9 @@ def test_the_package_has_it_but_imports_it_late():
     code = (
         'import sys, mmbanet; assert not {"torch", "mmdet", "cv2"} & set(sys.modules); '
         'from mmbanet import PanopticInferencer as P; from mmbanet.apis import PanopticInferencer;'
-        'assert P is PanopticInferencer; assert "PanopticResult" in dir(mmbanet)'
+        'assert P is PanopticInferencer; assert "PanopticResult" in dir(mmbanet);'
+        'from mmbanet import PanopticVisualizer as V; from mmengine.registry import VISUALIZERS;'
+        'assert VISUALIZERS.get("mmbanet.PanopticVisualizer") is V'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

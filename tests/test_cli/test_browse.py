@@ -320,6 +320,57 @@ def test_images_are_found_below_another_folder(predictions, scenes, tmp_path):
     main([str(moved), '--images', str(scenes), '--out', str(tmp_path / 'gallery')])
 
 
+def test_frames_of_a_video_are_its_own(predictions, scenes, tmp_path):
+    colors = [(40 * i, 250 - 40 * i, 128) for i in range(6)]
+    video = tmp_path / 'clips' / 'clip.avi'
+    video.parent.mkdir()
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 5, (96, 96))
+    for color in colors:
+        writer.write(np.full((96, 96, 3), color, np.uint8))
+    writer.release()
+    moved = tmp_path / 'moved'
+    shutil.copytree(predictions, moved)
+    numbers = [1, 4, 5, 0]  # forward, on and back
+    for record, number in zip(sorted((moved / 'segments').iterdir()), numbers):
+        facts = json.loads(record.read_text())
+        place = f'elsewhere/clip.avi, frame {number}'
+        record.write_text(json.dumps(dict(facts, file=place)))
+    main([str(moved), '--images', str(video.parent), '--out', str(tmp_path / 'gallery')])
+    images = facts_of(tmp_path / 'gallery')['images']
+    for image, number in zip(images, numbers):
+        photo = picture(tmp_path / 'gallery', f'{image["file"]}_photo')
+        assert np.abs(photo - colors[number][::-1]).max() < 12
+
+    with pytest.raises(SystemExit, match='4 images or maps could not be read'):
+        main([str(moved), '--out', str(tmp_path / 'without')])
+
+
+def test_more_classes_than_ids_have_room_for(scenes, truth, tmp_path):
+    more = [dict(id=1000 + i, name=f'class {i}', isthing=0) for i in range(1000)]
+    root = tmp_path / 'scenes'
+    shutil.copytree(scenes, root)
+    path = root / 'annotations' / 'panoptic_val.json'
+    path.write_text(json.dumps(dict(truth, categories=[*truth['categories'], *more])))
+    with pytest.raises(ValueError, match=r'categories, but ids .* have room for 999'):
+        main([str(path), '--out', str(tmp_path / 'gallery')])
+
+
+@pytest.mark.parametrize('pq', [float('nan'), None])
+def test_what_json_has_no_word_for(tmp_path, pq):
+    """A file's name that is not in UTF-8, and scores that are no numbers."""
+    name = b'caf\xe9.jpg'.decode('utf-8', 'surrogateescape')
+    gallery = Gallery(tmp_path, name, ['Fußgänger'], [(255, 0, 0)])
+    segments = [dict(id=0, label=0, score=float('nan'), error=None)]
+    view = View('map', np.zeros((4, 4), dtype=np.int64), {})
+    gallery.add(name, None, [view], segments, None, pq, [])
+    gallery.close()
+    facts = facts_of(tmp_path)
+    assert facts['title'] == facts['images'][0]['name'] == name
+    assert facts['classes'][0]['name'] == 'Fußgänger'
+    assert facts['images'][0]['pq'] is None
+    assert facts['images'][0]['segments'][0]['score'] is None
+
+
 def hostile_gallery(folder: Path, count: int = 3) -> Path:
     """Of two columns an image, with all names as bad as can be."""
     folder.mkdir()
@@ -398,6 +449,9 @@ def test_the_gallery_is_used_by_keyboard(of_predictions, tmp_path):
             assert page(f'{picture}.src').endswith(f'{images[2]["file"]}_{view}.jpg')
             page.wait(f'{picture}.complete')
             assert page(f'{picture}.naturalWidth') == 640
+            # As large as there is room: the window is 900 pixels high, less the browser's own bar.
+            assert page(f'{picture}.height') == pytest.approx(0.82 * page('innerHeight'), abs=2)
+            assert page(f'{picture}.width') == page(f'{picture}.height')
             assert page("document.getElementById('graph').hasAttribute('hidden')") == (
                 view == 'truth'
             )

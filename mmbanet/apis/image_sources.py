@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -29,8 +30,9 @@ class SourceImage:
     """An image that can be read.
 
     Attributes:
-        name: Of what is written of it: the path below the folder that was given, without suffix; of
-            a frame the video's with ``/`` and the frame's number in eight digits.
+        name: Of what is written of it: the path below the folder that was given, or below those of
+            a pattern that have no wildcards, without suffix; of a frame the video's with ``/`` and
+            the frame's number in eight digits.
         source: What was given: a file, a URL, or the place of a frame or an array.
         read: The image (H, W, 3) uint8 BGR. A frame can be read until the next one is drawn. Raises
             an OSError or a ValueError where there is none.
@@ -131,11 +133,17 @@ def _expand(given: Input, number: int) -> Iterator[tuple[str, Path | str | int |
         yield Path(unquote(url.path)).stem or url.netloc, text
     else:
         is_pattern = has_magic(text) and not os.path.exists(text)
-        paths = sorted(glob(text, recursive=True)) if is_pattern else [text]
-        files = [file for path in paths for file in _files(Path(path))]
+        files = list(_matches(text) if is_pattern else _files(Path(text)))
         if not files:
             raise FileNotFoundError(f'no images: {text} (looked for {", ".join(IMAGES + VIDEOS)})')
         yield from files
+
+
+def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
+    plain = list(takewhile(lambda part: not has_magic(part), Path(pattern).parts))
+    for match in sorted(glob(pattern, recursive=True)):
+        for _, file in _files(Path(match)):
+            yield file.relative_to(Path(*plain)).with_suffix('').as_posix(), file
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

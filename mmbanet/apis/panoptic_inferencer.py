@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from os import PathLike
@@ -16,12 +17,16 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from tqdm import tqdm
 
+from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.visualization.panoptic import class_palette, write_picture
 from mmbanet.visualization.picture import draw_panoptic
 
 from .image_sources import Input, SourceImage, count_images, distinct, find_images, open_images
 from .inference import Image, check_array, init_model, predict_batch, read_image
 from .panoptic_result import PanopticResult
+
+# Longer to shorter side: resized to what a model sees, nothing would be left of a thinner image.
+MAX_ELONGATION = 64
 
 
 class PanopticInferencer:
@@ -112,7 +117,8 @@ class PanopticInferencer:
                     if out_dir and not no_save_pred:
                         path = Path(out_dir) / 'preds' / f'{item.name}.json'
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_text(json.dumps(list(result), indent=1) + '\n')
+                        text = json.dumps(list(result), indent=1) + '\n'
+                        write_whole(path, lambda partial, text=text: partial.write_text(text))
                     if return_vis or (out_dir and not no_save_vis):
                         picture = self.draw(result, image)
                         if return_vis:
@@ -144,17 +150,20 @@ class PanopticInferencer:
         return draw_panoptic(image, panoptic, result.classes, self.palette, legend=False)
 
     def _samples(self, images: Iterable[np.ndarray]) -> list[DetDataSample]:
-        return predict_batch(self.model, [self._reduced(check_array(i)) for i in images])
+        images = [self._reduced(check_array(i), MAX_ELONGATION) for i in images]
+        return predict_batch(self.model, images)
 
     def _result(self, sample: DetDataSample, image: np.ndarray) -> PanopticResult:
         return PanopticResult.from_sample(sample, self.model.dataset_meta, image)
 
-    def _reduced(self, image: np.ndarray) -> np.ndarray:
+    def _reduced(self, image: np.ndarray, max_elongation: float = math.inf) -> np.ndarray:
+        """The image with ``max_pixels`` at most, and broadened where it is too thin."""
         height, width = image.shape[:2]
-        scale = (self.max_pixels / (height * width)) ** 0.5
-        if scale >= 1:
-            return image
+        height, width = max(height, width / max_elongation), max(width, height / max_elongation)
+        scale = min(1, (self.max_pixels / (height * width)) ** 0.5)
         size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        if size == image.shape[1::-1]:
+            return image
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 

@@ -16,6 +16,7 @@ from mmbanet.evaluation.panoptic_quality import NO_LABEL
 from mmbanet.evaluation.predictions import read_id_map, read_segments
 from mmbanet.structures import encode_ids
 from mmbanet.visualization.panoptic import class_palette, colorize
+from mmbanet.visualization.picture import draw_panoptic
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,9 @@ class PanopticResult:
             sample: With ``pred_panoptic_seg``.
             dataset_meta: With ``classes`` and ``thing_classes``, as a model of
                 :func:`mmbanet.apis.init_model` has it.
-            image: (H, W, 3) uint8 BGR; where it is larger than what was predicted, the map is
-                enlarged to it.
+            image: (H, W, 3) uint8 BGR; where it has another size than what was predicted, the map
+                is resized to it. A segment of which nothing is left then has no pixels: it is not
+                listed, and None where others name it.
 
         Raises:
             ValueError: The model is no panoptic one.
@@ -77,13 +79,18 @@ class PanopticResult:
             segment_ids = cv2.resize(
                 segment_ids, image.shape[1::-1], interpolation=cv2.INTER_NEAREST
             )
-        segments = []
+        visible, segments = set(np.unique(segment_ids).tolist()), []
         for segment_id, label in zip(number.tolist(), labels.tolist()):
-            if label == NO_LABEL:
+            if label == NO_LABEL or segment_id not in visible:
                 continue
             info = segment_info(segment_id, label, segment_ids == segment_id)
             facts = dict(id=segment_id, category=label, is_thing=label < num_things, score=None)
             facts.update(known.get(segment_id, {}), area=info['area'], bbox=info['bbox'])
+            if 'overlaps' in facts:
+                facts['overlaps'] = [
+                    dict(o, segment=o['segment'] if o['segment'] in visible else None)
+                    for o in facts['overlaps']
+                ]
             segments.append(facts)
         return cls(segment_ids, segments, classes, num_things, image)
 
@@ -199,7 +206,7 @@ class PanopticResult:
             mask=self.masks(),
             class_id=np.array(labels, dtype=int),
             confidence=np.array([1.0 if s['score'] is None else s['score'] for s in self.segments]),
-            data=dict(class_name=np.array([self.classes[label] for label in labels])),
+            data=dict(class_name=np.array([self.classes[label] for label in labels], dtype=str)),
         )
 
     def to_huggingface(self) -> dict:
@@ -221,8 +228,13 @@ class PanopticResult:
         )
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows: the map in colours, its longer side at most 1,024 pixels."""
+        """What a notebook shows: the map (over the image), at most 1,024 pixels long."""
         scale = min(1, 1024 / max(self.segment_ids.shape))
         size = [max(1, round(side * scale)) for side in self.segment_ids.shape[::-1]]
-        colors = colorize(self.mmdet_ids(size), class_palette(dict(classes=self.classes)))
-        return cv2.imencode('.png', colors[..., ::-1])[1].tobytes()
+        panoptic, palette = self.mmdet_ids(size), class_palette(dict(classes=self.classes))
+        if self.image is None:
+            picture = colorize(panoptic, palette)
+        else:
+            image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)[..., ::-1]
+            picture = draw_panoptic(image, panoptic, self.classes, palette, legend=False)
+        return cv2.imencode('.png', picture[..., ::-1])[1].tobytes()

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from mmbanet.apis.image_sources import (
     find_images,
     open_images,
 )
-from mmbanet.datasets.panoptic_files import write_segment_map
+from mmbanet.datasets.panoptic_files import write_segment_map, write_whole
 from mmbanet.visualization.panoptic import write_picture
 
 EPILOG = """
@@ -66,9 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.batch_size < 1:
         parser.error(f'--batch-size must be 1 at least, got {args.batch_size}')
 
-    found = distinct(find_images(args.images))
-    if (args.out / 'segments').exists() and not args.resume:
-        raise FileExistsError(f'{args.out} holds predictions: --resume goes on, or another --out')
+    found = find_images(args.images)
+    if (args.out / 'segments').exists():
+        if not args.resume:
+            raise FileExistsError(
+                f'{args.out} holds predictions: --resume goes on, or another --out'
+            )
+        found = without_outputs(found, args.out)
+    found = distinct(found)
     rank, ranks = join_group()
     if ranks > 1 and any(isinstance(item.entry, int) for item in found):
         raise ValueError('a webcam has one reader: predict it without torchrun')
@@ -78,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     inferencer = PanopticInferencer(
         args.config, args.checkpoint, device, cfg_options=args.cfg_options
     )
-    work = Work(inferencer, args.out, args.batch_size, not args.no_pictures)
+    work = Work(inferencer, args.out, args.batch_size, not args.no_pictures, rank, ranks)
     try:
-        work.run(found, rank, ranks)
+        work.run(found)
     except KeyboardInterrupt:
         if ranks == 1:  # what is done is to be of use: a webcam ends in no other way
             write_coco(args.out, work.seen, inferencer.model.dataset_meta)
@@ -93,6 +98,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(
             f'mmbanet predict: {broken} of {len(work.seen)} images could not be read, see above'
         )
+
+
+def without_outputs(found: Sequence[Found], out: Path) -> list[Found]:
+    """What was not written by the command: DIR may lie in a folder of images."""
+    written = [(out / folder).resolve() for folder in ('panoptic', 'pictures')]
+    return [
+        item
+        for item in found
+        if not isinstance(item.entry, Path)
+        or not any(item.entry.resolve().is_relative_to(folder) for folder in written)
+    ]
 
 
 def join_group() -> tuple[int, int]:
@@ -121,29 +137,36 @@ class Work:
         out: Folder to write to.
         batch_size: Images in one pass.
         pictures: Whether to write pictures, too.
+        rank: Every ``ranks``-th image from this one on is this process's.
+        ranks: Number of processes.
 
     Attributes:
         seen: Names of all images so far, those of other processes too.
-        broken: Number of images that could not be read.
+        broken: Number of this process's images that could not be read.
     """
 
     def __init__(
-        self, inferencer: PanopticInferencer, out: Path, batch_size: int, pictures: bool
+        self,
+        inferencer: PanopticInferencer,
+        out: Path,
+        batch_size: int,
+        pictures: bool,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.inferencer, self.out, self.pictures = inferencer, out, pictures
-        self.batch_size = batch_size
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
         self.seen: list[str] = []
         self.broken = 0
 
-    def run(self, found: Sequence[Found], rank: int, ranks: int) -> None:
-        """Predicts every ``ranks``-th image from ``rank`` on that is not done yet."""
+    def run(self, found: Sequence[Found]) -> None:
+        """Predicts this process's images that are not done yet."""
         batch = []
         total = count_images(found)
-        hidden = True if rank else None  # one bar is enough; None: if it is a terminal
+        hidden = True if self.rank else None  # one bar is enough; None: if it is a terminal
         with tqdm(total=total, desc='predict', unit='image', disable=hidden) as progress:
             for item in self._images(found, progress):
-                self.seen.append(item.name)
-                is_mine = len(self.seen) % ranks == (rank + 1) % ranks
+                is_mine = self._count(item.name)
                 if is_mine and not (self.out / 'segments' / f'{item.name}.json').exists():
                     try:
                         batch.append((item, item.read()))
@@ -161,8 +184,13 @@ class Work:
             try:
                 yield from open_images([item])
             except ValueError as error:  # a video that is none; read images raise theirs above
-                self.seen.append(item.name)
-                self._leave_out(error, progress)
+                if self._count(item.name):
+                    self._leave_out(error, progress)
+
+    def _count(self, name: str) -> bool:
+        """Notes the next image; whether it is this process's."""
+        self.seen.append(name)
+        return (len(self.seen) - 1) % self.ranks == self.rank
 
     def _leave_out(self, error: Exception, progress: tqdm) -> None:
         progress.write(f'left out: {error}', file=sys.stderr)
@@ -197,16 +225,6 @@ def write_prediction(
     )
     record.parent.mkdir(parents=True, exist_ok=True)
     write_whole(record, lambda partial: partial.write_text(json.dumps(facts, indent=1) + '\n'))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a file beside ``path`` and gives it that name when it is complete."""
-    partial = path.with_name(f'.partial.{path.name}')
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_coco(out: Path, names: Sequence[str], dataset_meta: dict) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,16 @@ def partial_folder(target: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets ``write`` fill a file beside ``path`` and gives it that name when it is complete."""
+    partial = path.with_name(f'.partial.{path.name}')
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_image(path: Path, rgb: np.ndarray, options: tuple[int, ...] = ()) -> None:

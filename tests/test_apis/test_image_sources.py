@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmbanet.apis.image_sources import count_images, find_images, open_images
+from mmbanet.apis.image_sources import count_images, distinct, find_images, open_images
 
 
 def grey(value: int) -> np.ndarray:
@@ -95,6 +95,18 @@ def test_inputs_keep_their_order_and_arrays_are_numbered(tmp_path):
     images = list(open_images(found))
     assert [item.name for item in images] == ['b', '00000001', 'a', 'b']
     assert [item.read()[0, 0, 0] for item in images] == [3, 5, 3, 3]
+
+
+@pytest.mark.parametrize('pattern', ['rides/**/*.png', 'rides/*', 'rides/?/1.png'])
+def test_files_of_a_pattern_are_named_below_its_fixed_folders(pattern, tmp_path, monkeypatch):
+    for folder in ('a', 'b'):
+        (tmp_path / 'rides' / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / 'rides' / folder / '1.png'), grey(3))
+    monkeypatch.chdir(tmp_path)
+    for given in (pattern, tmp_path / pattern):
+        assert [item.name for item in distinct(find_images(given))] == ['a/1', 'b/1']
+    monkeypatch.chdir('rides')
+    assert [item.name for item in find_images('*/*.png')] == ['a/1', 'b/1']
 
 
 @pytest.mark.parametrize(('given', 'error'), [(1.5, TypeError), (grey(1)[..., 0], ValueError)])

@@ -1,9 +1,11 @@
 """Predictions of files: the command, what it writes, and what it does with odd and broken ones."""
 
 import json
+import shutil
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -168,6 +172,31 @@ def test_one_pixel_and_a_line_are_images(inferencer):
     for shape in ((1, 1, 3), (1, 40, 3), (33, 1, 3)):
         result = inferencer.predict(np.zeros(shape, dtype=np.uint8))
         assert result.segment_ids.shape == shape[:2]
+
+
+def test_thin_images_do_not_vanish_when_they_are_resized(inferencer):
+    for shape in ((1, 4000, 3), (4000, 1, 3), (3, 20000, 3), (1, 1_000_000, 3)):
+        image = np.zeros(shape, dtype=np.uint8)
+        result = inferencer.predict(image)
+        assert result.segment_ids.shape == shape[:2]
+        assert sum(segment['area'] for segment in result) == (result.segment_ids > 0).sum()
+        assert inferencer.draw(result, image).shape == shape
+
+
+def test_segments_that_vanish_in_a_smaller_map_are_not_listed():
+    ids = np.array([[1, 1, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]])
+    things = [
+        dict(id=1, category=0, overlaps=[dict(segment=2, in_front=False)]),
+        dict(id=2, category=0, overlaps=[dict(segment=1, in_front=True)]),
+    ]
+    found = PixelData(metainfo=dict(segments_info=things), segment_ids=torch.tensor(ids)[None])
+    sample = DetDataSample(pred_panoptic_seg=found)
+    meta = dict(classes=('cat',), thing_classes=('cat',))
+    whole = PanopticResult.from_sample(sample, meta)
+    assert whole.front_of(1) == [2]
+    small = PanopticResult.from_sample(sample, meta, np.zeros((1, 4, 3), dtype=np.uint8))
+    assert [(s['id'], s['area']) for s in small] == [(1, 4)]
+    assert small.front_of(1) == []
 
 
 def test_images_that_are_not_there(tmp_path, photos):
@@ -330,9 +359,42 @@ def test_segments_are_cut_out_of_the_results_own_image(inferencer, photos):
         np.testing.assert_array_equal(crop[where][:, :3], image[mask])
     shown = cv2.imdecode(np.frombuffer(result._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape == image.shape
-    assert len(np.unique(shown.reshape(-1, 3), axis=0)) >= len({s['category'] for s in result})
+    bare = replace(result, image=None)._repr_png_()
+    colors = cv2.imdecode(np.frombuffer(bare, np.uint8), cv2.IMREAD_COLOR)
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) >= len({s['category'] for s in result})
+    black, white = (
+        cv2.imdecode(np.frombuffer(replace(result, image=other)._repr_png_(), np.uint8), 1)
+        for other in (np.zeros_like(image), np.full_like(image, 255))
+    )
+    assert np.median(white.astype(int) - black) > 100  # the photograph is seen through the map
     with pytest.raises(ValueError, match=r"image must be of the map's size \(64, 64\), got \(2, 2"):
         result.crop(segment, image[:2, :2])
+
+
+@pytest.mark.parametrize('count', [0, 2])
+def test_the_layout_of_supervision(count, monkeypatch):
+    try:
+        from supervision import Detections
+    except ImportError:  # optional: what it is given is what it keeps
+        from types import SimpleNamespace as Detections
+
+        monkeypatch.setitem(sys.modules, 'supervision', Detections(Detections=Detections))
+    ids = np.array([[1, 1, 0], [2, 2, 2]], dtype=np.int32) if count else np.zeros((2, 3), np.int32)
+    segments = [
+        dict(id=1, category=0, is_thing=True, score=0.9, area=2, bbox=[0, 0, 2, 1]),
+        dict(id=2, category=1, is_thing=False, score=None, area=3, bbox=[0, 1, 3, 1]),
+    ][:count]
+    found = PanopticResult(ids, segments, ('cat', 'grass'), 1).to_supervision()
+    assert isinstance(found, Detections)
+    np.testing.assert_array_equal(
+        found.xyxy, np.reshape([[0, 0, 2, 1], [0, 1, 3, 2]][:count], (-1, 4))
+    )
+    np.testing.assert_array_equal(found.mask, np.reshape([ids == 1, ids == 2][:count], (-1, 2, 3)))
+    assert found.mask.dtype == bool
+    np.testing.assert_array_equal(found.class_id, [0, 1][:count])
+    np.testing.assert_array_equal(found.confidence, [0.9, 1.0][:count])
+    assert found.data['class_name'].dtype.kind == 'U'
+    assert found.data['class_name'].tolist() == ['cat', 'grass'][:count]
 
 
 def test_the_layout_of_huggingface():
@@ -362,6 +424,42 @@ def test_two_processes_share_the_images_and_write_one_json(predicted, checkpoint
     assert ''.join(printed).count('2 images: ') == 1
     for path in ('panoptic.json', 'panoptic/first.png', 'panoptic/süd/second one.png'):
         assert (tmp_path / 'out' / path).read_bytes() == (predicted / path).read_bytes()
+
+
+def exit_status_of_main(arguments):
+    with redirect_stderr(StringIO()) as printed:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            return end.code, printed.getvalue()
+    return 0, printed.getvalue()
+
+
+def test_two_processes_count_what_is_broken_once(checkpoint, photos, tmp_path):
+    (tmp_path / 'in').mkdir()
+    for name in ('a.mp4', 'b.png', 'c.mp4'):
+        (tmp_path / 'in' / name).write_text('nothing to see')
+    inputs = [str(tmp_path / 'in'), str(photos)]
+    arguments = [str(CONFIG), str(checkpoint), *inputs, '--out', str(tmp_path / 'out')]
+    (first, told), (second, more) = run_on_two_ranks(
+        exit_status_of_main, tmp_path, [*arguments, '--device', 'cpu']
+    )
+    assert first == 'mmbanet predict: 3 of 5 images could not be read, see above'
+    assert second == 0
+    for name in ('a.mp4', 'b.png', 'c.mp4'):
+        assert (told + more).count(str(tmp_path / 'in' / name)) == 1
+
+
+def test_what_was_written_is_not_predicted_in_turn(checkpoint, photos, tmp_path):
+    folder = tmp_path / 'photos'
+    shutil.copytree(photos, folder)
+    out = folder / 'predictions'
+    command = [*map(str, [CONFIG, checkpoint, folder]), '--out', str(out), '--device', 'cpu']
+    main(command)
+    before = sorted(out.rglob('*.*'))
+    (out / 'segments' / 'first.json').unlink()
+    main([*command, '--resume'])
+    assert sorted(out.rglob('*.*')) == before
 
 
 def test_the_command_takes_videos_and_names_broken_ones(checkpoint, tmp_path, capsys):

@@ -13,7 +13,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import VISUALIZERS
 from mmengine.structures import InstanceData, PixelData
 
-from mmbanet.evaluation.panoptic_quality import (
+from mmbanet.structures.matching import (
     Segments,
     TrueSegments,
     count_overlaps,

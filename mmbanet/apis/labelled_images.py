@@ -13,19 +13,18 @@ import numpy as np
 from mmbanet.datasets import CocoOrder, PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_segment_ids
 from mmbanet.datasets.coco_file import name_image
-from mmbanet.evaluation.panoptic_quality import (
+from mmbanet.evaluation.panoptic_quality import average_quality, count_matches
+from mmbanet.evaluation.panoptic_truth import PanopticTruth
+from mmbanet.scenes.true_depth import TrueDepth, check_depth
+from mmbanet.structures import INSTANCE_OFFSET
+from mmbanet.structures.matching import (
     NO_LABEL,
     Segments,
-    average_quality,
-    count_matches,
     count_overlaps,
     find_runs,
     match_segments,
     segment_iou,
 )
-from mmbanet.evaluation.panoptic_truth import PanopticTruth
-from mmbanet.scenes.true_depth import TrueDepth, check_depth
-from mmbanet.structures import INSTANCE_OFFSET
 
 # What ``mmbanet predict`` says of a video's frame.
 FRAME = re.compile(r'(?P<video>.*), frame (?P<number>\d+)', re.DOTALL)
@@ -276,14 +275,13 @@ class Predictions:
         counts = count_matches(truth, prediction, overlaps, iou, len(self.classes))
         average, _ = average_quality(counts, np.ones(len(self.classes), dtype=bool))
         matches = match_segments(truth, prediction, overlaps, iou)
-        is_confused = (iou > 0.5) & np.outer(matches.is_missed, matches.is_false)
         return Judgement(
             average['pq'],
             true_ids,
             dict(zip(truth.ids[1:-1].tolist(), truth.labels[1:-1].tolist())),
             truth.ids[matches.is_missed].tolist(),
             found[matches.is_false].tolist(),
-            [(int(truth.ids[i]), int(found[j])) for i, j in np.argwhere(is_confused)],
+            [(int(truth.ids[i]), int(found[j])) for i, j in np.argwhere(matches.is_confused)],
         )
 
 

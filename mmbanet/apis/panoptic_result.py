@@ -12,9 +12,9 @@ from mmdet.structures import DetDataSample
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.panoptic_files import segment_info
-from mmbanet.evaluation.panoptic_quality import NO_LABEL
 from mmbanet.evaluation.predictions import read_id_map, read_segments
 from mmbanet.structures import encode_ids
+from mmbanet.structures.matching import NO_LABEL
 from mmbanet.visualization.panoptic import class_palette, colorize
 from mmbanet.visualization.picture import draw_panoptic
 

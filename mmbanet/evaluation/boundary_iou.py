@@ -10,7 +10,13 @@ import math
 import cv2
 import numpy as np
 
-from .panoptic_quality import Segments, TrueSegments, count_overlaps, find_runs, segment_iou
+from mmbanet.structures.matching import (
+    Segments,
+    TrueSegments,
+    count_overlaps,
+    find_runs,
+    segment_iou,
+)
 
 
 def boundary_width(height: int, width: int, dilation_ratio: float = 0.02) -> int:

@@ -11,18 +11,17 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
 from mmbanet.registry import METRICS
-
-from .boundary_iou import boundary_iou, boundary_width
-from .panoptic_quality import (
+from mmbanet.structures.matching import (
     Runs,
     Segments,
     TrueSegments,
-    average_quality,
-    count_matches,
     count_overlaps,
     find_runs,
     segment_iou,
 )
+
+from .boundary_iou import boundary_iou, boundary_width
+from .panoptic_quality import average_quality, count_matches
 from .panoptic_truth import PanopticTruth
 from .predictions import read_id_map, read_segments, read_semantic
 from .semantic_iou import count_class_overlaps, mean_iou

@@ -13,8 +13,7 @@ from pycocotools import mask as coco_mask
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
 from mmbanet.datasets.panoptic_annotations import check_png_ids, name_image
-
-from .panoptic_quality import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
+from mmbanet.structures.matching import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
 
 # Metrics take turns with the images of a batch: so many are decoded only once for all of them.
 DECODED = 8

@@ -8,8 +8,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from mmbanet.structures import decode_ids
-
-from .panoptic_quality import NO_LABEL, Segments
+from mmbanet.structures.matching import NO_LABEL, Segments
 
 
 def read_id_map(prediction: dict, size: tuple[int, int]) -> np.ndarray:

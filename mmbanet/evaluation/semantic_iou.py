@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .panoptic_quality import Runs, Segments, TrueSegments, count_overlaps
+from mmbanet.structures.matching import Runs, Segments, TrueSegments, count_overlaps
 
 
 def count_class_overlaps(truth: TrueSegments, runs: Runs, num_classes: int) -> np.ndarray:

@@ -5,7 +5,6 @@ Shapes: H x W pixels; maps in mmdet's encoding, ``label + instance * 1000``, voi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,17 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from mmbanet.structures import decode_ids
+from mmbanet.structures.matching import (
+    NO_LABEL,
+    UNLISTED,
+    VOID,
+    Segments,
+    TrueSegments,
+    count_overlaps,
+    find_runs,
+    match_segments,
+    segment_iou,
+)
 
 from .panoptic import colorize, find_edges
 
@@ -62,34 +72,39 @@ def find_errors(
         num_classes: Labels from there on are void.
         crowds: Ids of the crowd regions in the truth, one for a class.
     """
-    truth, prediction = truth.ravel().astype(np.int64), prediction.ravel().astype(np.int64)
-    pairs, shared = np.unique(np.stack([truth, prediction]), axis=1, return_counts=True)
-    shared_of = {tuple(pair): n for pair, n in zip(pairs.T.tolist(), shared.tolist())}
-    true_area, area, in_void, ignored = Counter(), Counter(), Counter(), Counter()
-    for (true_id, found_id), n in shared_of.items():
-        true_area[true_id] += n
-        area[found_id] += n
-        true_label = decode_ids(true_id)[0]
-        if true_label >= num_classes:
-            in_void[found_id] += n
-        if true_label >= num_classes or (
-            true_id in crowds and true_label == decode_ids(found_id)[0]
-        ):
-            ignored[found_id] += n
-
-    real = {k for k in true_area if decode_ids(k)[0] < num_classes and k not in crowds}
-    found = {k for k in area if decode_ids(k)[0] < num_classes}
-    matched_true, matched_found, confused = set(), set(), []
-    for (true_id, found_id), n in shared_of.items():
-        if true_id in real and found_id in found:
-            union = true_area[true_id] + area[found_id] - n - in_void[found_id]
-            if n / union > 0.5:
-                matched_true.add(true_id)
-                matched_found.add(found_id)
-                if decode_ids(true_id)[0] != decode_ids(found_id)[0]:
-                    confused.append((true_id, found_id))
-    false = [k for k in found - matched_found if ignored[k] / area[k] <= 0.5]
-    return Errors(sorted(real - matched_true), sorted(false), confused)
+    # Counted from 1, since 0 is void there.
+    true_map, found_map = (
+        np.where(decode_ids(ids)[0] < num_classes, ids.astype(np.int64) + 1, VOID)
+        for ids in (truth, prediction)
+    )
+    true_ids = np.array([VOID, *np.unique(true_map[true_map != VOID]), UNLISTED])
+    found_ids = np.unique(found_map)
+    true_labels, found_labels = (
+        np.where((ids == VOID) | (ids == UNLISTED), NO_LABEL, decode_ids(ids - 1)[0])
+        for ids in (true_ids, found_ids)
+    )
+    is_crowd = np.isin(true_ids, np.array(list(crowds), dtype=np.int64) + 1)
+    rows = is_crowd.nonzero()[0].tolist()
+    found = Segments(found_ids, found_labels)
+    true = TrueSegments(
+        true_ids,
+        true_labels,
+        np.full(len(true_ids), np.nan),
+        (true_labels != NO_LABEL) & ~is_crowd,
+        {int(true_labels[row]): row for row in rows},
+    )
+    overlaps = count_overlaps(true, found, find_runs(true_map, found_map))
+    matches = match_segments(
+        true, found, overlaps, segment_iou(overlaps, overlaps.sum(1), overlaps)
+    )
+    confused = np.argwhere(matches.is_confused)
+    is_missed, is_false = matches.is_missed.copy(), matches.is_false.copy()
+    is_missed[confused[:, 0]] = is_false[confused[:, 1]] = False
+    return Errors(
+        (true_ids[is_missed] - 1).tolist(),
+        (found_ids[is_false] - 1).tolist(),
+        [(int(true_ids[i]) - 1, int(found_ids[j]) - 1) for i, j in confused],
+    )
 
 
 def draw_panoptic(

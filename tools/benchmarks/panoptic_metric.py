@@ -29,8 +29,8 @@ from mmdet.evaluation.metrics import CocoPanopticMetric
 from mmengine.evaluator import BaseMetric
 
 from mmbanet.evaluation import PanopticMetric
-from mmbanet.evaluation.panoptic_quality import NO_LABEL
 from mmbanet.evaluation.panoptic_truth import PanopticTruth
+from mmbanet.structures.matching import NO_LABEL
 
 OURS, THEIRS, ALL = 'mmbanet', 'mmdet', 'mmbanet with boundary and mIoU'
 TARGET = 5

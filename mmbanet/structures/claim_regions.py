@@ -58,7 +58,7 @@ class ClaimRegions:
             return cls(index.view(height, width), members, index.long())
         size = torch.tensor([height * width], device=masks.device)
         whole, split = [], []
-        for mask, (top, bottom) in zip((masks[k] for k in objects), _row_ranges(masks, objects)):
+        for mask, (top, bottom) in zip((masks[k] for k in objects), row_ranges(masks, objects)):
             # A search through the mask's own rows only: for small objects it is most of the work.
             pixels = mask[top:bottom].reshape(-1).nonzero().squeeze(1) + top * width
             old = index[pixels]
@@ -182,8 +182,8 @@ class ClaimRegions:
         return sums
 
 
-def _row_ranges(masks: Tensor, objects: range | list[int]) -> list[list[int]]:
-    """[first row, last row + 1] of every object; an empty range for an empty mask."""
+def row_ranges(masks: Tensor, objects: range | list[int]) -> list[list[int]]:
+    """[first row, last row + 1] of each of some masks (K, H, W); an empty range if it is empty."""
     if not objects:
         return []
     height = masks.shape[1]

@@ -81,7 +81,29 @@ class LabelledImage(NamedTuple):
     frame: int | None = None
 
 
-class DataSet:
+class _Annotated:
+    """Images by their ids, in the order of the annotations.
+
+    Attributes:
+        annotations: With the classes.
+        classes: Names in the file's order, which is that of the labels.
+        is_thing: Of each class.
+        palette: RGB of each class, or None where the file has no colours.
+    """
+
+    def __init__(self, annotations: PanopticAnnotations) -> None:
+        self.annotations = annotations
+        self.classes, self.is_thing, self.palette = _classes_of(annotations)
+
+    def __len__(self) -> int:
+        return len(self.annotations.annotations)
+
+    def __iter__(self) -> Iterator[str | int]:
+        """Ids of the images."""
+        return iter(self.annotations.annotations)
+
+
+class DataSet(_Annotated):
     """The annotated images of a COCO panoptic data set.
 
     Who is in front is taken from ``depth_order`` and ``amodal_rle`` where the annotations have
@@ -95,9 +117,6 @@ class DataSet:
 
     Attributes:
         name: Of the data set.
-        classes: Names in the file's order, which is that of the labels.
-        is_thing: Of each class.
-        palette: RGB of each class, or None where the file has no colours.
 
     Raises:
         FileNotFoundError: A file or folder is missing.
@@ -108,26 +127,18 @@ class DataSet:
         self, ann_file: Path, images: Path | None = None, instances: Path | None = None
     ) -> None:
         self.truth = PanopticTruth(str(ann_file), str(ann_file.with_suffix('')))
-        self.annotations = self.truth.annotations
+        super().__init__(self.truth.annotations)
         split = ann_file.stem.removeprefix('panoptic_')
         self.images = images or ann_file.parent.parent / split
         if not self.images.is_dir():
             raise FileNotFoundError(f'no folder {self.images}: --images says where the images are')
         self.name = str(ann_file)
-        self.classes, self.is_thing, self.palette = _classes_of(self.annotations)
         self._order = instances and CocoOrder(
             str(ann_file), self.truth.seg_prefix, str(instances), overlap_thr=0
         )
         self._has_depth = any('depth_order' in a for a in self.annotations.annotations.values())
         if self._has_depth:
             check_depth(self.annotations)
-
-    def __len__(self) -> int:
-        return len(self.annotations.annotations)
-
-    def __iter__(self) -> Iterator[str | int]:
-        """Ids of the images."""
-        return iter(self.annotations.annotations)
 
     def load(self, image_id: str | int) -> LabelledImage:
         """An image; a FileNotFoundError or ValueError if its PNG is not as it must be."""
@@ -168,7 +179,7 @@ class DataSet:
         ]
 
 
-class Predictions:
+class Predictions(_Annotated):
     """What ``mmbanet predict`` wrote.
 
     Args:
@@ -176,8 +187,6 @@ class Predictions:
         images: Folder to look for images in; by default they are where they were predicted.
         truth: Panoptic annotations of the same classes and images, the ends of whose paths are the
             annotations' ``file_name``.
-
-    Attributes: As :class:`DataSet`.
 
     Raises:
         FileNotFoundError: A file or folder is missing.
@@ -187,9 +196,8 @@ class Predictions:
     def __init__(self, folder: Path, images: Path | None = None, truth: Path | None = None) -> None:
         if images is not None and not images.is_dir():
             raise FileNotFoundError(f'no folder {images}: --images says where the images are')
+        super().__init__(PanopticAnnotations(str(folder / 'panoptic.json')))
         self.folder, self.images, self.name = folder, images, str(folder)
-        self.annotations = PanopticAnnotations(str(folder / 'panoptic.json'))
-        self.classes, self.is_thing, self.palette = _classes_of(self.annotations)
         self._truth = None
         if truth is not None:
             self._truth = PanopticTruth(str(truth), str(truth.with_suffix('')))
@@ -207,13 +215,6 @@ class Predictions:
                 for i, image in of_truth.images.items()
                 if i in of_truth.annotations
             }
-
-    def __len__(self) -> int:
-        return len(self.annotations.annotations)
-
-    def __iter__(self) -> Iterator[str | int]:
-        """Ids of the images."""
-        return iter(self.annotations.annotations)
 
     def load(self, image_id: str | int) -> LabelledImage:
         """An image; a FileNotFoundError or ValueError if a file is not as it must be."""

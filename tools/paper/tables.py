@@ -67,8 +67,6 @@ DFM = 'banet/banet_{backbone}_fpn_dfm_{end}'
 DEEPER = 'banet/banet_{deeper}_fpn_dfm_{end}'
 SHARP = 'banet/banet_{backbone}_fpn_dfm_{oracles_end}'
 PANOPTIC_FPN = 'panoptic_fpn/panoptic_fpn_{backbone}_fpn_{end}'
-JSIS = 'jsis/jsis_panoptic_fpn_{backbone}_fpn_{end}'
-UPSNET = 'upsnet/upsnet_{backbone}_fpn_dfm_{end}'
 
 
 def ablation(parts: str, backbone: str = 'backbone') -> str:
@@ -89,7 +87,7 @@ TABLES = {
         (
             Row(
                 ('JSIS-Net', 'val', 'R50', 'fusion by mask probability'),
-                JSIS,
+                'jsis/jsis_panoptic_fpn_{backbone}_fpn_{end}',
                 (26.9, 72.4, 35.7, 29.3, 72.1, 39.2, 23.3, 72.0, 30.4),
                 checkpoint_of=PANOPTIC_FPN,
             ),
@@ -115,7 +113,7 @@ TABLES = {
             ),
             Row(
                 ('UPSNet†', 'val', 'R50', 'fusion by logits, its loss'),
-                UPSNET,
+                'upsnet/upsnet_{backbone}_fpn_dfm_{end}',
                 (42.5, 78.0, 52.4, 48.5, 79.5, 59.6, 33.4, 76.3, 41.6),
             ),
             Row(

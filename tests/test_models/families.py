@@ -1,5 +1,7 @@
 """Small configs of the models that occlusion handling plugs into; 8 thing and 5 stuff classes."""
 
+from pathlib import Path
+
 from mmengine.config import Config, ConfigDict
 
 from ..conftest import CONFIGS
@@ -12,6 +14,20 @@ def panoptic_fpn() -> ConfigDict:
     cfg = Config.fromfile(CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py').model
     cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
     cfg.test_cfg.panoptic.stuff_area_limit = 1
+    return cfg
+
+
+def narrow(path: Path) -> ConfigDict:
+    """The model of a shipped config, small, with thresholds that random weights pass."""
+    cfg = Config.fromfile(path).model
+    cfg.backbone.init_cfg = None
+    if 'coco' in path.stem:
+        cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
+        cfg.neck.in_channels = [32, 64, 128, 256]
+    cfg.roi_head.bbox_head.fc_out_channels = 32
+    cfg.train_cfg.rpn_proposal.max_per_img = 50
+    cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
+    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
     return cfg
 
 

@@ -125,7 +125,8 @@ def test_inferencer_of_mmdet(tmp_path, name, void):
     inferencer = DetInferencer(cfg, str(weights), device='cpu', show_progress=False)
     results = inferencer(IMAGE, return_vis=True, return_datasamples=True)
     (drawn,) = results['visualization']
-    assert drawn.shape[0] > IMAGE.shape[0] and drawn.shape[1:] == IMAGE.shape[1:]  # and a legend
+    assert drawn.shape[0] > IMAGE.shape[0]  # with a legend below
+    assert drawn.shape[1:] == IMAGE.shape[1:]
     (sample,) = results['predictions']
     assert not void or (sample.pred_panoptic_seg.sem_seg >= VOID).all()
     cv2.imwrite(str(tmp_path / 'image.png'), IMAGE)

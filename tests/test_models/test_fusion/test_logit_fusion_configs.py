@@ -16,7 +16,7 @@ from mmbanet.models.detectors import banet
 from mmbanet.models.roi.mask_logits import recorded_calls
 
 from ...conftest import CONFIGS, make_sample, run_on_two_ranks
-from ..families import occlusion_aware, panoptic_fpn, with_cascade
+from ..families import narrow, occlusion_aware, panoptic_fpn, with_cascade
 
 FOLDERS = ('upsnet', 'efficientps', 'jsis', 'panoptic_segformer')
 ALL = sorted(path for folder in FOLDERS for path in (CONFIGS / folder).glob('*.py'))
@@ -32,16 +32,7 @@ def test_nobody_is_asked_who_is_in_front(path):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_trains_and_tests(path):
-    cfg = Config.fromfile(path).model
-    cfg.backbone.init_cfg = None
-    if 'coco' in path.stem:  # a narrow backbone
-        cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
-        cfg.neck.in_channels = [32, 64, 128, 256]
-    cfg.roi_head.bbox_head.fc_out_channels = 32
-    cfg.train_cfg.rpn_proposal.max_per_img = 50
-    cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
-    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
-    model = MODELS.build(cfg).train()
+    model = MODELS.build(narrow(path)).train()
     counts = dict(num_things_classes=model.num_things_classes, num_classes=model.num_classes)
     batch = dict(
         inputs=[torch.randint(0, 256, (3, 96, 96)).byte()],

@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -16,7 +15,7 @@ from mmbanet.models import SpatialRankingHead
 from mmbanet.models.fusion import resolve_by_score
 
 from ...conftest import CONFIGS, make_sample, run_on_two_ranks
-from ..families import occlusion_aware, panoptic_fpn
+from ..families import narrow, occlusion_aware, panoptic_fpn
 
 CONFIG_FILES = sorted((CONFIGS / 'oanet').glob('*.py'))
 SETTINGS = dict(score_thr=0.1, nms=None, occlusion_thr=0.2, removal_thr=0.5, stuff_area_limit=0)
@@ -305,19 +304,6 @@ def test_autocast_gives_finite_ranks_and_loss():
     torch.testing.assert_close(ranks, head.ranks(masks, labels), rtol=0.05, atol=0.05)
 
 
-def small(path):
-    cfg = Config.fromfile(path).model
-    cfg.backbone.init_cfg = None
-    if 'coco' in path.stem:  # a narrow backbone
-        cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
-        cfg.neck.in_channels = [32, 64, 128, 256]
-    cfg.roi_head.bbox_head.fc_out_channels = 32
-    cfg.train_cfg.rpn_proposal.max_per_img = 50
-    cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
-    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
-    return cfg
-
-
 def batch_of(*samples):
     images = [torch.randint(0, 256, (3, 96, 96)).byte() for _ in samples]
     return dict(inputs=images, data_samples=list(samples))
@@ -325,7 +311,7 @@ def batch_of(*samples):
 
 @pytest.mark.parametrize('path', CONFIG_FILES, ids=lambda path: path.stem)
 def test_configs_train_and_test(path):
-    model = MODELS.build(small(path)).train()
+    model = MODELS.build(narrow(path)).train()
     model.init_weights()
     counts = dict(num_things_classes=model.num_things_classes, num_classes=model.num_classes)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
@@ -367,7 +353,7 @@ def train_one_rank():
     rank = torch.distributed.get_rank()
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    model = MODELS.build(small(CONFIG_FILES[0]))
+    model = MODELS.build(narrow(CONFIG_FILES[0]))
     model.init_weights()
     model = MMDistributedDataParallel(model)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))

@@ -14,6 +14,7 @@ from ...conftest import make_sample
 from ..families import (
     COUNTS,
     instance_semantic_fusion,
+    narrow,
     occlusion_aware,
     panoptic_fpn,
     with_cascade,
@@ -26,7 +27,6 @@ from .test_spatial_ranking import (
     make_head,
     masks_of,
     results_of,
-    small,
     truth_of,
 )
 
@@ -179,7 +179,7 @@ def overlapping_sample(seed=0):
 @pytest.mark.parametrize('frozen', [False, True])
 def test_detector_hands_masks_to_it(learned_from, frozen):
     """Frozen, and with the truth's masks, nothing else is run."""
-    cfg = small(next(path for path in CONFIG_FILES if 'scenes' in path.stem))
+    cfg = narrow(next(path for path in CONFIG_FILES if 'scenes' in path.stem))
     cfg.panoptic_fusion_head.learned_from = learned_from
     cfg.train_cfg.merge(dict(fusion_head_only=frozen))
     model = MODELS.build(cfg).train()

@@ -15,6 +15,7 @@ from ....conftest import CONFIGS, make_sample, run_on_two_ranks
 from ...families import (
     COUNTS,
     instance_semantic_fusion,
+    narrow,
     occlusion_aware,
     panoptic_fpn,
     with_cascade,
@@ -25,17 +26,9 @@ SCENES = CONFIGS / 'ocfusion' / 'ocfusion_r18_fpn_scenes.py'
 
 
 def small(frozen=True, path=SCENES, **head):
-    cfg = Config.fromfile(path).model
-    cfg.backbone.init_cfg = None
-    if 'coco' in path.stem:  # a narrow backbone
-        cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
-        cfg.neck.in_channels = [32, 64, 128, 256]
+    cfg = narrow(path)
     cfg.panoptic_fusion_head.merge(dict(dict(channels=8, fc_channels=8), **head))
-    cfg.roi_head.bbox_head.fc_out_channels = 32
     cfg.train_cfg.merge(dict(fusion_head_only=frozen))
-    cfg.train_cfg.rpn_proposal.max_per_img = 50
-    cfg.test_cfg.rcnn.merge(dict(score_thr=0.0, max_per_img=20))
-    cfg.test_cfg.panoptic.merge(dict(score_thr=0.0, stuff_area_limit=1))
     return cfg
 
 

@@ -168,7 +168,8 @@ class BANet(TwoStagePanopticSegmentor):
             if asks:
                 pyramid = self.extract_feat(batch_inputs)
                 if self.with_s2i or head.loss_needs_logits:
-                    semantic = self.semantic_head(pyramid)
+                    foreground = self._true_foreground(pyramid, batch_data_samples)
+                    semantic = self.semantic_head(pyramid, **foreground)
                 roi_inputs = self._roi_inputs(pyramid, semantic)
             instances = self._true_instances(roi_inputs, batch_data_samples)
         return head.loss(instances, semantic.get('seg_preds'), batch_data_samples)

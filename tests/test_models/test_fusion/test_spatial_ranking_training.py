@@ -10,7 +10,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-from ...conftest import make_sample
+from mmbanet.models import SpatialRankingHead
+
+from ...conftest import CONFIGS, make_sample
 from ..families import (
     COUNTS,
     instance_semantic_fusion,
@@ -198,6 +200,22 @@ def test_detector_hands_masks_to_it(learned_from, frozen):
     assert ranking <= changed
     assert (changed == ranking) == frozen
     model.test_step(batch_of(overlapping_sample()))
+
+
+def test_attention_has_its_masks_when_a_head_alone_learns_from_logits(monkeypatch):
+    cfg = narrow(CONFIGS / 'aunet' / 'aunet_r18_fpn_scenes.py')
+    ranking = narrow(next(path for path in CONFIG_FILES if 'scenes' in path.stem))
+    cfg.merge(dict(type=ranking.type, panoptic_fusion_head=ranking.panoptic_fusion_head))
+    cfg.test_cfg.panoptic = ranking.test_cfg.panoptic
+    cfg.train_cfg.merge(dict(fusion_head_only=True))
+    model = MODELS.build(cfg).train()
+    seen = []
+    monkeypatch.setattr(SpatialRankingHead, 'loss_needs_logits', True)
+    monkeypatch.setattr(SpatialRankingHead, 'loss', lambda _, __, logits, ___: seen.append(logits))
+    batch = model.data_preprocessor(batch_of(overlapping_sample()), training=True)
+    model.loss(batch['inputs'], batch['data_samples'])
+    (logits,) = seen
+    assert logits.shape[:2] == (1, 6)
 
 
 def test_predicted_masks_need_a_mask_head_that_has_logits():

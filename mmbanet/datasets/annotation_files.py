@@ -10,6 +10,7 @@ import json
 import logging
 import os.path as osp
 import struct
+from contextlib import AbstractContextManager, nullcontext
 
 import cv2
 import numpy as np
@@ -22,9 +23,14 @@ GREY, GREY_ALPHA = 0, 4  # PNG's types of colour
 EXIF_ORIENTATION = 0x0112
 FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
 
+_NO_EXCEPTION_IS_CAUGHT = nullcontext()
+
 
 class Notices:
-    """Says each kind of finding once, as a warning of MMEngine's logger."""
+    """How what is found in files gets known: an error ends the reading, all else is said once.
+
+    :class:`.Findings` collects everything instead.
+    """
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -34,6 +40,10 @@ class Notices:
         if kind not in self._said:
             self._said.add(kind)
             print_log(message, logger='current', level=logging.WARNING)
+
+    def apart(self, kind: str) -> AbstractContextManager:
+        """Around the reading of a part whose error says nothing of the other parts."""
+        return _NO_EXCEPTION_IS_CAUGHT
 
 
 def is_local(path: str, backend_args: dict | None = None) -> bool:

@@ -12,13 +12,14 @@ have several. The order of the classes is that of the labels: things first.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import mmengine
 import numpy as np
+
+from .panoptic_files import class_color
 
 
 class ClassMap(NamedTuple):
@@ -78,7 +79,7 @@ class ClassMap(NamedTuple):
                 'name': name,
                 'supercategory': 'thing' if name in self.things else 'stuff',
                 'isthing': int(name in self.things),
-                'color': _color(number),
+                'color': class_color(number),
             }
             for number, name in enumerate(names)
         ]
@@ -146,9 +147,3 @@ def _check_unique(items: Iterable, where: str) -> None:
     twice = next((item for item in items if items.count(item) > 1), None)
     if twice is not None:
         raise ValueError(f'{where} must be unique, got {twice!r} twice')
-
-
-def _color(number: int) -> list[int]:
-    """A colour of its own for every class; the golden angle keeps neighbours apart."""
-    rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.9 - 0.3 * (number % 2))
-    return [round(255 * channel) for channel in rgb]

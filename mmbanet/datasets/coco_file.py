@@ -24,6 +24,7 @@ class CocoFile:
         backend_args: dict | None = None,
         may_be_unannotated: bool = False,
         has_categories: bool = True,
+        notices: Notices | None = None,
     ) -> list:
         """Reads images and categories; returns the annotations, unchecked.
 
@@ -33,9 +34,10 @@ class CocoFile:
             backend_args: Of MMEngine's file backends.
             may_be_unannotated: Whether the file may have no ``annotations`` at all.
             has_categories: Whether the format knows ``categories``.
+            notices: Gets to know what is found; by default, errors are raised.
         """
         self.ann_file = ann_file
-        self.notices = Notices()
+        self.notices = notices or Notices()
         content = read_json(ann_file, backend_args=backend_args)
         if may_be_unannotated:
             content.setdefault('annotations', [])
@@ -57,38 +59,52 @@ class CocoFile:
 
     def _read_categories(self, categories: list) -> list[dict]:
         check(categories, f'{self.ann_file}: "categories" is empty')
-        ids, names = set(), set()
+        ids, names, found = set(), set(), []
         for index, category in enumerate(categories):
-            place = f'{self.ann_file}: category {index}'
-            check(isinstance(category, dict), f'{place}: expected an object, got {category!r:.60}')
-            check(is_integer(category.get('id')), wrong(place, category, 'id', 'an integer'))
-            name = category.get('name')
-            check(name and isinstance(name, str), wrong(place, category, 'name', 'a text'))
-            place = f'{self.ann_file}: category {category["id"]} ("{name}")'
-            check(category['id'] not in ids, f'{place}: two categories have this id')
-            check(name not in names, f'{place}: two categories have this name')
-            ids.add(category['id'])
-            names.add(name)
-        return categories
+            with self.notices.apart('category'):
+                self._check_category(category, index, ids, names)
+                found.append(category)
+        return found
+
+    def _check_category(self, category: Any, index: int, ids: set[int], names: set[str]) -> None:
+        """Checks one and keeps its id and name."""
+        place = f'{self.ann_file}: category {index}'
+        check(isinstance(category, dict), f'{place}: expected an object, got {category!r:.60}')
+        check(is_integer(category.get('id')), wrong(place, category, 'id', 'an integer'))
+        name = category.get('name')
+        check(name and isinstance(name, str), wrong(place, category, 'name', 'a text'))
+        place = f'{self.ann_file}: category {category["id"]} ("{name}")'
+        check(category['id'] not in ids, f'{place}: two categories have this id')
+        check(name not in names, f'{place}: two categories have this name')
+        ids.add(category['id'])
+        names.add(name)
 
     def _read_images(self, images: list) -> dict[int | str, dict]:
         check(images, f'{self.ann_file}: "images" is empty')
         found = {}
         for index, image in enumerate(images):
-            place = f'{self.ann_file}: entry {index} of "images"'
-            check(isinstance(image, dict), f'{place}: expected an object, got {image!r:.60}')
-            image_id = image.get('id')
-            check(is_id(image_id), wrong(place, image, 'id', 'an integer or a text'))
-            check_file_name(f'{self.ann_file}: image {image_id}', image)
-            place = f'{self.ann_file}: {name_image(image_id, image)}'
-            for key in ('height', 'width'):
+            with self.notices.apart('image'):
+                self._check_image(image, index)
+                image_id = image['id']
                 check(
-                    is_integer(image.get(key)) and image[key] > 0,
-                    wrong(place, image, key, 'a positive integer'),
+                    image_id not in found,
+                    f'{self.ann_file}: {name_image(image_id, image)}: two images have this id',
                 )
-            check(image_id not in found, f'{place}: two images have this id')
-            found[image_id] = image
+                found[image_id] = image
         return found
+
+    def _check_image(self, image: Any, index: int) -> None:
+        place = f'{self.ann_file}: entry {index} of "images"'
+        check(isinstance(image, dict), f'{place}: expected an object, got {image!r:.60}')
+        image_id = image.get('id')
+        check(is_id(image_id), wrong(place, image, 'id', 'an integer or a text'))
+        check_file_name(f'{self.ann_file}: image {image_id}', image)
+        place = f'{self.ann_file}: {name_image(image_id, image)}'
+        for key in ('height', 'width'):
+            check(
+                is_integer(image.get(key)) and image[key] > 0,
+                wrong(place, image, key, 'a positive integer'),
+            )
 
 
 def name_image(image_id: int | str, image: dict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from .annotation_files import Notices
 from .coco_file import CocoFile, check, is_id, is_integer, is_number, name_image, show, wrong
 from .panoptic_annotations import PanopticAnnotations
 from .segmentation import Extent, check_segmentation, encode_segmentation, rle_extent
@@ -38,6 +39,7 @@ class InstanceAnnotations(CocoFile):
     Args:
         ann_file: Path or URL of the JSON file.
         backend_args: Of MMEngine's file backends.
+        notices: Gets to know what is found; by default, errors are raised.
 
     Attributes:
         instances: A list of :class:`Instance` by the image's id, of every image.
@@ -47,12 +49,15 @@ class InstanceAnnotations(CocoFile):
         ValueError: Anything in it is not as it must be.
     """
 
-    def __init__(self, ann_file: str, backend_args: dict | None = None) -> None:
-        annotations = self._read(ann_file, 'instance', backend_args)
+    def __init__(
+        self, ann_file: str, backend_args: dict | None = None, notices: Notices | None = None
+    ) -> None:
+        annotations = self._read(ann_file, 'instance', backend_args, notices=notices)
         self.instances = {image_id: [] for image_id in self.images}
         ids, categories = set(), {category['id'] for category in self.categories}
         for index, annotation in enumerate(annotations):
-            self._add(annotation, index, ids, categories)
+            with self.notices.apart('instance'):
+                self._add(annotation, index, ids, categories)
 
     def check_matches(self, panoptic: PanopticAnnotations) -> None:
         """Raises a ValueError unless panoptic annotations are of the same images and things."""
@@ -60,28 +65,33 @@ class InstanceAnnotations(CocoFile):
         things = {c['id']: f'"{c["name"]}"' for c in panoptic.categories if c['isthing']}
         for category_id in [*things, *mine]:
             here, there = (part.get(category_id, 'missing') for part in (mine, things))
-            check(
-                here == there,
-                f'{self.ann_file}: its categories must be the things of {panoptic.ann_file}, with '
-                f'the same ids and names; category {category_id} is {here} here, {there} there',
-            )
+            with self.notices.apart('category'):
+                check(
+                    here == there,
+                    f'{self.ann_file}: its categories must be the things of {panoptic.ann_file}, '
+                    f'with the same ids and names; category {category_id} is {here} here, {there} '
+                    'there',
+                )
         for file, other in ((self, panoptic), (panoptic, self)):
             missing = [image_id for image_id in other.images if image_id not in file.images]
-            if missing:
-                raise ValueError(
-                    f'{file.ann_file}: {len(missing)} images of {other.ann_file} are not in it: '
-                    f'first {name_image(missing[0], other.images[missing[0]])}. Both must '
-                    'list the same images, also those without things'
-                )
-        for image_id, image in self.images.items():
+            with self.notices.apart('image'):
+                if missing:
+                    raise ValueError(
+                        f'{file.ann_file}: {len(missing)} images of {other.ann_file} are not in '
+                        f'it: first {name_image(missing[0], other.images[missing[0]])}. Both must '
+                        'list the same images, also those without things'
+                    )
+        for image_id in filter(panoptic.images.__contains__, self.images):
             here, there = (
-                (entry['height'], entry['width']) for entry in (image, panoptic.images[image_id])
+                (file.images[image_id]['height'], file.images[image_id]['width'])
+                for file in (self, panoptic)
             )
-            if here != there:
-                raise ValueError(
-                    f'{self.where(image_id)}: its height and width are {here} here, {there} in '
-                    f'{panoptic.ann_file}'
-                )
+            with self.notices.apart('image'):
+                if here != there:
+                    raise ValueError(
+                        f'{self.where(image_id)}: its height and width are {here} here, {there} in '
+                        f'{panoptic.ann_file}'
+                    )
 
     def _add(self, annotation: Any, index: int, ids: set[int], categories: set[int]) -> None:
         """Checks one of the file's annotations and keeps it, and its id in ``ids``."""

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from mmbanet.registry import TRANSFORMS
 
 from .annotation_files import Notices, check_loaded_size, read_segment_ids
-from .panoptic_annotations import check_png_ids
+from .panoptic_annotations import check_png_ids, settle_box
 from .segmentation import encode_segmentation
 
 VOID = 255  # mmdet's label of pixels without annotation
@@ -106,7 +106,8 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
                 mask = coco_mask.decode(encode_segmentation(instance['mask'], *ids.shape))
             elif instance['segment_id'] in visible:
                 mask = visible[instance['segment_id']].astype(np.uint8)
-                self._settle_box(instance, box_of(mask), where)
+                place = f'{where}, segment {instance["segment_id"]}'
+                instance['bbox'] = settle_box(place, instance['bbox'], box_of(mask), self.notices)
             else:
                 continue
             masks.append(mask)
@@ -116,19 +117,6 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
             results['gt_masks'] = BitmapMasks(masks, *ids.shape)
         if self.with_seg:
             results['gt_seg_map'] = semantics
-
-    def _settle_box(self, instance: dict, box: list[int], where: str) -> None:
-        """Takes the PNG's box where the file has none or another one, by more than rounding."""
-        given = instance['bbox']
-        if given is not None and max(abs(a - b) for a, b in zip(given, box)) <= 1:
-            return
-        if given is not None:
-            self.notices.say(
-                'bbox',
-                f'{where}, segment {instance["segment_id"]}: its bbox (x1, y1, x2, y2) is {given} '
-                f'in the annotation file, {box} in the PNG, which is used; others may differ',
-            )
-        instance['bbox'] = box
 
 
 def box_of(mask: np.ndarray) -> list[int]:

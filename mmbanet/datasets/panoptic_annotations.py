@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from typing import Any
 
 from .annotation_files import Notices
 from .coco_file import (
@@ -21,6 +22,7 @@ from .coco_file import (
     show,
     wrong,
 )
+from .panoptic_files import class_color
 
 MAX_ID = 2**24 - 1  # a segment's id is a colour of 24 bits; 0 is void
 
@@ -37,6 +39,7 @@ class PanopticAnnotations(CocoFile):
         backend_args: Of MMEngine's file backends.
         may_be_unannotated: Whether the file may have no ``annotations`` at all, such as COCO's
             files of test images.
+        notices: Gets to know what is found; by default, errors are raised.
 
     Attributes:
         annotations: Entries of ``annotations`` by the image's id.
@@ -47,13 +50,21 @@ class PanopticAnnotations(CocoFile):
     """
 
     def __init__(
-        self, ann_file: str, backend_args: dict | None = None, may_be_unannotated: bool = False
+        self,
+        ann_file: str,
+        backend_args: dict | None = None,
+        may_be_unannotated: bool = False,
+        notices: Notices | None = None,
     ) -> None:
-        annotations = self._read(ann_file, 'panoptic', backend_args, may_be_unannotated)
+        annotations = self._read(
+            ann_file, 'panoptic', backend_args, may_be_unannotated, notices=notices
+        )
+        expected = '1 for a thing or 0 for stuff (panoptic annotations have it, instances not)'
         for category in self.categories:
-            place = f'{ann_file}: category {category["id"]} ("{category["name"]}")'
-            expected = '1 for a thing or 0 for stuff (panoptic annotations have it, instances not)'
-            check(category.get('isthing') in (0, 1), wrong(place, category, 'isthing', expected))
+            with self.notices.apart('category'):
+                place = f'{ann_file}: category {category["id"]} ("{category["name"]}")'
+                is_known = category.get('isthing') in (0, 1)
+                check(is_known, wrong(place, category, 'isthing', expected))
         self._to_measure: dict[str, list[str]] = {'bbox': [], 'area': []}
         self.annotations = self._read_annotations(annotations)
         self._say_what_is_measured()
@@ -75,6 +86,29 @@ class PanopticAnnotations(CocoFile):
                 'unannotated', f'{self.where(image_id)}: not annotated, left out of the evaluation'
             )
         return image_id in self.annotations
+
+    @property
+    def palette(self) -> list[tuple[int, int, int]] | None:
+        """RGB of each category, by its ``color``; None where one has none."""
+        colors = [category.get('color') for category in self.categories]
+        has_colors = all(
+            isinstance(c, list) and len(c) == 3 and all(is_integer(v) and 0 <= v < 256 for v in c)
+            for c in colors
+        )
+        return [tuple(color) for color in colors] if has_colors else None
+
+    @property
+    def metainfo(self) -> dict:
+        """Of a data set with the file's categories: its classes, things first, and colours."""
+        colors = self.palette or map(class_color, range(len(self.categories)))
+        of_kind = {1: [], 0: []}
+        for category, color in zip(self.categories, colors):
+            of_kind[category['isthing']].append((category['name'], tuple(color)))
+        things, stuff = ([name for name, _ in of_kind[kind]] for kind in (1, 0))
+        palette = [color for kind in (1, 0) for _, color in of_kind[kind]]
+        return dict(
+            classes=[*things, *stuff], thing_classes=things, stuff_classes=stuff, palette=palette
+        )
 
     def labels(self, metainfo: dict | None) -> dict[int, int]:
         """The labels of the categories, by their ids.
@@ -116,57 +150,70 @@ class PanopticAnnotations(CocoFile):
         found = {}
         categories = {category['id'] for category in self.categories}
         for index, annotation in enumerate(annotations):
-            place = f'{self.ann_file}: entry {index} of "annotations"'
-            check(isinstance(annotation, dict), f'{place}: expected an object')
-            image_id = annotation.get('image_id')
-            check(is_id(image_id), wrong(place, annotation, 'image_id', "an image's id"))
-            check(
-                image_id in self.images,
-                f'{place}: its image_id {image_id!r} is not in "images"; list the image, or '
-                'correct image_id (a number and a text are never the same)',
-            )
-            place = self.where(image_id)
-            check(image_id not in found, f'{place}: two annotations are of this image')
-            segments = annotation.get('segments_info')
-            check(
-                isinstance(segments, list),
-                f'{place}: no COCO panoptic annotation: "segments_info" must be a list, got '
-                f'{show(annotation, "segments_info")} (instances and panoptic annotations are '
-                'different files)',
-            )
-            check_file_name(f'{place}: its annotation', annotation)
-            self._read_segments(image_id, segments, categories)
-            found[image_id] = annotation
+            with self.notices.apart('annotation'):
+                image_id = self._check_annotation(annotation, index)
+                place = self.where(image_id)
+                check(image_id not in found, f'{place}: two annotations are of this image')
+                seen, segments = set(), []
+                for number, segment in enumerate(annotation['segments_info']):
+                    with self.notices.apart('segment'):
+                        self._check_segment(image_id, segment, number, categories, seen)
+                        segments.append(segment)
+                annotation['segments_info'] = segments
+                found[image_id] = annotation
         return found
 
-    def _read_segments(
-        self, image_id: int | str, segments: list, categories: Collection[int]
+    def _check_annotation(self, annotation: Any, index: int) -> int | str:
+        """The id of its image."""
+        place = f'{self.ann_file}: entry {index} of "annotations"'
+        check(isinstance(annotation, dict), f'{place}: expected an object')
+        image_id = annotation.get('image_id')
+        check(is_id(image_id), wrong(place, annotation, 'image_id', "an image's id"))
+        check(
+            image_id in self.images,
+            f'{place}: its image_id {image_id!r} is not in "images"; list the image, or '
+            'correct image_id (a number and a text are never the same)',
+        )
+        place = self.where(image_id)
+        check(
+            isinstance(annotation.get('segments_info'), list),
+            f'{place}: no COCO panoptic annotation: "segments_info" must be a list, got '
+            f'{show(annotation, "segments_info")} (instances and panoptic annotations are '
+            'different files)',
+        )
+        check_file_name(f'{place}: its annotation', annotation)
+        return image_id
+
+    def _check_segment(
+        self,
+        image_id: int | str,
+        segment: Any,
+        index: int,
+        categories: Collection[int],
+        seen: set[int],
     ) -> None:
-        seen = set()
-        for index, segment in enumerate(segments):
-            if not isinstance(segment, dict):
-                raise ValueError(
-                    f'{self.where(image_id)}: segment {index} of its list is no object'
-                )
-            segment_id = segment.get('id')
-            if not is_integer(segment_id) or not 0 < segment_id <= MAX_ID:
-                raise ValueError(
-                    f'{self.where(image_id)}: segment {index} of its list: "id" must be an integer '
-                    f'from 1 to {MAX_ID} (0 is void), got {show(segment, "id")}; number the '
-                    'segments anew, in the PNG as well'
-                )
-            problem = _problem_of(segment, categories)
-            if segment_id in seen:
-                problem = 'two segments of this image have this id'
-            if problem:
-                raise ValueError(f'{self.where(image_id, segment_id)}: {problem}')
-            seen.add(segment_id)
-            segment.setdefault('iscrowd', 0)
-            for key, is_possible in (('area', _is_area), ('bbox', _is_box)):
-                if segment.get(key) is None or not is_possible(segment[key]):
-                    image = name_image(image_id, self.images[image_id])
-                    self._to_measure[key].append(f'{image}, segment {segment_id}')
-                    segment[key] = None
+        """Checks and completes one, and keeps its id."""
+        if not isinstance(segment, dict):
+            raise ValueError(f'{self.where(image_id)}: segment {index} of its list is no object')
+        segment_id = segment.get('id')
+        if not is_integer(segment_id) or not 0 < segment_id <= MAX_ID:
+            raise ValueError(
+                f'{self.where(image_id)}: segment {index} of its list: "id" must be an integer '
+                f'from 1 to {MAX_ID} (0 is void), got {show(segment, "id")}; number the '
+                'segments anew, in the PNG as well'
+            )
+        problem = _problem_of(segment, categories)
+        if segment_id in seen:
+            problem = 'two segments of this image have this id'
+        if problem:
+            raise ValueError(f'{self.where(image_id, segment_id)}: {problem}')
+        seen.add(segment_id)
+        segment.setdefault('iscrowd', 0)
+        for key, is_possible in (('area', _is_area), ('bbox', _is_box)):
+            if segment.get(key) is None or not is_possible(segment[key]):
+                image = name_image(image_id, self.images[image_id])
+                self._to_measure[key].append(f'{image}, segment {segment_id}')
+                segment[key] = None
 
     def _say_what_is_measured(self) -> None:
         for key, places in self._to_measure.items():
@@ -219,6 +266,39 @@ def check_png_ids(
             'unlisted',
             f'{where}: the ids {unlisted[:9]} of the PNG are not listed: their pixels are not '
             'trained on, and belong to no segment in evaluation',
+        )
+
+
+def settle_box(
+    where: str, given: list[float] | None, found: list[int], notices: Notices
+) -> list[float]:
+    """The PNG's box where the file has none or another one, by more than rounding.
+
+    Args:
+        where: Place of the segment.
+        given: x1, y1, x2, y2 of the file.
+        found: Of the PNG.
+        notices: Says where the two differ.
+    """
+    if given is None:
+        return found
+    if max(abs(a - b) for a, b in zip(given, found)) <= 1:
+        return given
+    notices.say(
+        'other bbox',
+        f'{where}: its bbox (x1, y1, x2, y2) is {given} in the annotation file, {found} in the '
+        'PNG, which is used',
+    )
+    return found
+
+
+def compare_area(where: str, given: float, found: int, notices: Notices) -> None:
+    """Says where a segment's area is another one in the file than in the PNG."""
+    if given != found:
+        notices.say(
+            'other area',
+            f'{where}: its area is {given:g} in the annotation file, {found} pixels in the PNG; PQ '
+            "takes the file's, as panopticapi does",
         )
 
 

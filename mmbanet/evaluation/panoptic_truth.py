@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
-from mmbanet.datasets.panoptic_annotations import check_png_ids, name_image
+from mmbanet.datasets.panoptic_annotations import check_png_ids, compare_area, name_image
 from mmbanet.structures.matching import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
 
 # Metrics take turns with the images of a batch: so many are decoded only once for all of them.
@@ -145,12 +145,8 @@ class PanopticTruth:
         is_other = (truth.areas != pixels)[listed] & ~is_lacking[listed] & ~is_missing
         if is_other.any():
             row = is_other.nonzero()[0][0] + 1
-            annotations.notices.say(
-                'other area',
-                f'{annotations.where(img_id, truth.ids[row])}: its area is {truth.areas[row]:g}, '
-                f"{pixels[row]:g} pixels in the PNG; PQ takes the file's, as panopticapi does; "
-                "other segments' may differ as well",
-            )
+            place = annotations.where(img_id, truth.ids[row])
+            compare_area(place, truth.areas[row], int(pixels[row]), annotations.notices)
         if is_lacking.any():
             truth = truth._replace(areas=np.where(is_lacking, pixels, truth.areas))
         return truth

@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(MAX_JOBS) --dist loadfile --no
 CXX_SOURCES = $(shell find ops tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick fuzz lint clean distclean FORCE
+.PHONY: help setup demo test quick fuzz reliability lint clean distclean FORCE
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ quick: setup ## run the changed packages' tests, two sets of parameters each; or
 
 fuzz: setup ## call the operators with 100,000 random sets of RoIs under sanitizers
 	$(BIN)/python tools/dev/fuzz.py $(ARGS)
+
+reliability: setup ## count how often all goes well when something goes wrong: docs/reliability.md
+	PYTHONPATH=tools $(BIN)/python -m reliability $(ARGS)
 
 lint: setup ## check style (ruff, clang-format) and who imports whom (import-linter)
 	$(BIN)/ruff check .

@@ -1,0 +1,13 @@
+"""All rows, in the order of the table. A new one is a module with ``ROW``, named here."""
+
+from importlib import import_module
+
+from .row import Row
+
+_MODULES: tuple[str, ...] = ()
+
+
+def all_rows() -> dict[str, Row]:
+    """Rows by name."""
+    rows = [import_module(f'.{module}', __package__).ROW for module in _MODULES]
+    return {row.name: row for row in rows}

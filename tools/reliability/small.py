@@ -1,0 +1,27 @@
+"""The small training that rows interrupt, on a handful of generated scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmbanet.scenes import generate_scenes
+
+CONFIG = Path(__file__).with_name('narrow_scenes.py')
+
+
+def make_scenes(folder: Path, train: int = 6, val: int = 2) -> Path:
+    """A data set of scenes of 64 x 64 pixels."""
+    generate_scenes(folder, train=train, val=val, size=64, seed=0)
+    return folder
+
+
+def arguments(scenes: Path, work_dir: Path, *options: str) -> list[str]:
+    """Of ``train.py``, and of ``test.py``, which takes a checkpoint first.
+
+    Args:
+        scenes: Data set.
+        work_dir: Of the run.
+        options: Overrides of the config, ``KEY=VALUE``.
+    """
+    places = [str(CONFIG), '--data-root', str(scenes), '--work-dir', str(work_dir)]
+    return [*places, '--cfg-options', 'train_cfg.max_iters=4', *options]

@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(MAX_JOBS) --dist loadfile --no
 CXX_SOURCES = $(shell find ops tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick fuzz reliability lint clean distclean FORCE
+.PHONY: help setup demo test quick fuzz reliability lint docs clean distclean FORCE
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,8 +42,12 @@ lint: setup ## check style (ruff, clang-format) and who imports whom (import-lin
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
+docs: setup ## build the documentation into docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo 'documentation: docs/_build/html/index.html'
+
 clean: ## remove build products and caches; .venv, data/ and work_dirs/ stay
-	rm -rf build dist *.egg-info mmbanet/.mim .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf build dist docs/_build *.egg-info mmbanet/.mim .pytest_cache .hypothesis .ruff_cache .import_linter_cache
 	find mmbanet ops tests tools configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	find mmbanet -name '*.so' -delete
 
@@ -104,6 +108,6 @@ $(MMCV): $(TORCH) | $(DONE)/packages
 
 $(DONE)/mmbanet: $(MMCV) setup.py pyproject.toml $(shell find ops) $(if $(wildcard mmbanet/_ops*.so),,FORCE)
 	@$(FORGET_TORN)
-	$(PIP) --no-build-isolation --editable '.[onedl,onnx,hotcoco,test]'
+	$(PIP) --no-build-isolation --editable '.[onedl,onnx,hotcoco,test,docs]'
 	$(BIN)/python -c 'import torch, mmbanet._ops'
 	@touch $@

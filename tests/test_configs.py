@@ -1,7 +1,6 @@
 """Every config builds; derived ones differ from their base only where they say so."""
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from mmengine.registry import MODELS
 
 from mmbanet.models import S2IRoIExtractor
 
-from .conftest import CONFIGS, ROOT, make_sample
+from .conftest import CONFIGS, make_sample
 
 # Those of other models: test_models/test_model_families.py; the oracles: test_models/test_oracles.
 ALL = sorted(
@@ -222,12 +221,3 @@ def test_paper_settings():
     assert dfm.semantic_head.conv_cfg.type == 'mmbanet.DeformConv2dPack'
     assert dfm.semantic_head.loss_seg.loss_weight == 0.1
     assert dfm.i2s_head.loss_i2s.loss_weight == 0.2
-
-
-def test_example_of_the_op_in_the_readme_runs():
-    readme = (ROOT / 'README.md').read_text()
-    (example,) = re.findall(r'```python\n(import torch.*?)```', readme, re.S)
-    scope = {}
-    exec(example, scope)
-    assert scope['inlaid'].shape == (2, 256, 50, 76)
-    assert scope['crops'].grad.abs().sum() > 0

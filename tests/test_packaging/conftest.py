@@ -11,7 +11,17 @@ import pytest
 from mmbanet import _ops as operators
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_SOURCES = ('.git', '.venv', 'build', 'dist', '*.egg-info', 'data', 'work_dirs', '.*_cache')
+NOT_SOURCES = (
+    '.git',
+    '.venv',
+    'build',
+    '_build',
+    'dist',
+    '*.egg-info',
+    'data',
+    'work_dirs',
+    '.*_cache',
+)
 BUILT = ('__pycache__', '*.so', '.mim', '.hypothesis')
 
 # In place of a compiler: see `wheel`.

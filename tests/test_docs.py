@@ -1,0 +1,314 @@
+"""README and docs say what is so: links, commands, configs, Python, figures; Sphinx builds them."""
+
+import argparse
+import ast
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import mmdet
+import numpy as np
+import pytest
+import torch
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch.distributed.run import get_args_parser
+
+import mmbanet
+from mmbanet import (
+    apis,
+    datasets,
+    engine,
+    evaluation,
+    models,
+    ops,
+    registry,
+    scenes,
+    structures,
+    visualization,
+)
+from mmbanet.cli.main import COMMANDS
+from mmbanet.models import fusion
+from mmbanet.scenes import METAINFO
+
+from .conftest import CONFIGS, ROOT
+
+DOCS = sorted((ROOT / 'docs').glob('*.md'))
+PAGES = [*sorted(ROOT.glob('*.md')), *DOCS, *sorted(ROOT.glob('examples/*/*.md'))]
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+# Files that are named in text and commands.
+FILE = re.compile(r'\b(?:configs|tools|docs|examples|mmbanet|ops|tests)/[\w/.-]+\.\w+\b')
+# Commands of ours, and what may stand before them.
+STARTS = re.compile(r'([A-Z]+=\S+ )?(python (-u )?tools/|srun .*tools/|torchrun |mmbanet |make )')
+RESULTS = ROOT / 'tools' / 'benchmarks' / 'results' / 'scenes'
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """All tokens of a page, those within lines too."""
+    for token in MarkdownIt('commonmark').enable('table').parse(text):
+        yield token
+        yield from token.children or ()
+
+
+def slugs(path: Path) -> set[str]:
+    """The anchors that GitHub and MyST give to a page's headings."""
+    parsed = MarkdownIt('commonmark').parse(path.read_text())
+    titles = [body.content for head, body in pairwise(parsed) if head.type == 'heading_open']
+    return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+def fences(language: str) -> list:
+    """A test's parameters: page and text of every code block in a language."""
+    return [
+        pytest.param(token.content, id=f'{name}:{token.map[0] + 1}')
+        for name in NAMES
+        for token in tokens((ROOT / name).read_text())
+        if token.type == 'fence' and token.info == language
+    ]
+
+
+def commands() -> list:
+    """A test's parameters: every command of the repository in code blocks, and those in lines."""
+    found = {}
+    for name in NAMES:
+        for token in tokens((ROOT / name).read_text()):
+            if token.type == 'fence' and token.info == 'bash':
+                lines = token.content.replace('\\\n', ' ').splitlines()
+            elif token.type == 'code_inline':
+                lines = [token.content]
+            else:
+                continue
+            for line in lines:
+                if STARTS.match(line) and '$(' not in line:
+                    found.setdefault(line, pytest.param(line, id=f'{name}: {line[:70]}'))
+    return list(found.values())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_links_lead_to_files_and_headings(name):
+    page = ROOT / name
+    broken = []
+    for token in tokens(page.read_text()):
+        link = token.attrGet('href') or token.attrGet('src')
+        if link is None or '://' in link:
+            continue
+        path, _, anchor = link.partition('#')
+        target = page.parent / path if path else page
+        if not target.is_file() or (anchor and anchor not in slugs(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_files_that_are_named_exist(name):
+    named = set(FILE.findall((ROOT / name).read_text()))
+    # In capitals: what is to be written.
+    named = {path for path in named if not re.search('[A-Z]{4}', Path(path).stem)}
+    folders = (ROOT, ROOT / 'mmbanet', Path(mmdet.__file__).parent / '.mim')
+    lost = [path for path in named if not any((folder / path).exists() for folder in folders)]
+    assert lost == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / 'docs' / 'index.md').read_text()
+    listed = [
+        line
+        for block in re.findall(r'```\{toctree\}\n(.*?)```', index, re.S)
+        for line in block.splitlines()
+        if line and not line.startswith(':')
+    ]
+    pages = {path.stem for path in DOCS} - {'index'}
+    missing = sorted(pages - set(listed))
+    assert missing == [], f'docs/index.md: put {missing} into a toctree'
+    assert sorted(listed) == sorted(pages), 'docs/index.md: a toctree names a page twice or none'
+
+
+class Parsed(Exception):
+    """What a program made of its arguments; raised in place of running it."""
+
+
+@pytest.fixture(scope='module')
+def programs():
+    """The modules that have been imported: each is once."""
+    before = list(sys.path)
+    sys.path[:0] = [str(ROOT / 'tools' / folder) for folder in ('', 'benchmarks', 'dev')]
+    yield {}
+    sys.path[:] = before
+
+
+@pytest.fixture
+def parse(programs, monkeypatch, tmp_path):
+    """Has a program parse arguments; fails the test with its message where it refuses them."""
+    real = argparse.ArgumentParser.parse_args
+
+    def stop(parser, args=None, namespace=None):
+        raise Parsed(real(parser, args, namespace))
+
+    def parse(path: Path, arguments: list[str]) -> argparse.Namespace:
+        if path not in programs:
+            spec = importlib.util.spec_from_file_location(f'docs_{path.stem}', path)
+            programs[path] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(programs[path])
+        monkeypatch.setattr(sys, 'argv', [path.name, *arguments])
+        monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        monkeypatch.chdir(tmp_path)  # what is to be written may get its folder at once
+        with pytest.raises(Parsed) as parsed:
+            programs[path].main()
+        return parsed.value.args[0]
+
+    return parse
+
+
+def split_command(line: str) -> tuple[str, list[str]]:
+    """Program and arguments of a command of ours, without what starts it."""
+    words = [w for w in shlex.split(line, comments=True) if not re.match(r'[A-Z]+=', w)]
+    if words[0] == 'srun':
+        words = words[words.index('python') :]
+    if words[0] == 'torchrun':
+        options = get_args_parser().parse_args(words[1:])
+        words = [*([] if options.no_python else ['python'])]
+        words += [options.training_script, *options.training_script_args]
+    if words[0] == 'python':
+        words = [word for word in words[1:] if word != '-u']
+    return words[0], words[1:]
+
+
+@pytest.mark.parametrize('line', commands())
+def test_commands_are_understood(line, parse):
+    program, arguments = split_command(line)
+    if program == 'make':
+        targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.M)
+        assert {word for word in arguments if '=' not in word} <= set(targets)
+        return
+    if program == 'mmbanet':
+        command, *arguments = arguments
+        assert command in COMMANDS
+        program = f'mmbanet/cli/{command.replace("-", "_")}.py'
+    path = ROOT / program
+    assert path.exists()
+    if arguments in ([], ['--help']):
+        return
+    args = parse(path, arguments)
+    config = ROOT / str(getattr(args, 'config', None))
+    if config.is_file() and getattr(args, 'cfg_options', None):
+        check_options(Config.fromfile(config), args.cfg_options)
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """That a config has the places of options, but for a last key, which may be new."""
+    for key in options:
+        *path, last = key.split('.')
+        place = cfg
+        for part in path:
+            place = place[int(part)] if isinstance(place, (list, tuple)) else place[part]
+        assert last in place or hasattr(place, 'keys'), key
+    cfg.merge_from_dict(options)
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """A folder with what `make demo` leaves, of a model that has learnt nothing."""
+    folder = tmp_path_factory.mktemp('demo')
+    (folder / 'configs').symlink_to(CONFIGS)
+    (folder / 'work_dirs' / 'demo').mkdir(parents=True)
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+    state = MODELS.build(cfg.model).state_dict()
+    checkpoint = dict(state_dict=state, meta=dict(dataset_meta=METAINFO))
+    torch.save(checkpoint, folder / 'work_dirs' / 'demo' / 'iter_500.pth')
+    image = folder / 'data' / 'scenes' / 'val' / '000000000013.jpg'
+    image.parent.mkdir(parents=True)
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize('code', fences('python'))
+def test_python_runs(code, demo, tmp_path, monkeypatch):
+    """Scripts run; configs with a base are loaded and their types exist; what is left compiles."""
+    tree = ast.parse(code)
+    monkeypatch.chdir(demo)
+    if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body):
+        exec(compile(tree, 'docs', 'exec'), {})
+    elif code.startswith('_base_'):
+        path = tmp_path / 'config.py'
+        path.write_text(re.sub(r"'((?!mmdet::)[\w/.]+\.py)'", whole_path, code))
+        cfg = Config.fromfile(path)
+        assert MODELS.get(cfg.model.type)
+    else:
+        compile(tree, 'docs', 'exec')
+
+
+def whole_path(match: re.Match) -> str:
+    """The one config of that name, for a base that is named relative to some folder."""
+    (path,) = CONFIGS.rglob(Path(match[1]).name)
+    return repr(str(path))
+
+
+def test_example_of_the_op_is_right():
+    page = (ROOT / 'docs' / 'roi_inlay.md').read_text()
+    (example,) = re.findall(r'```python\n(import torch.*?)```', page, re.S)
+    scope = {}
+    exec(example, scope)
+    assert scope['inlaid'].shape == (2, 256, 50, 76)
+    assert scope['crops'].grad.abs().sum() > 0
+
+
+def test_example_of_occlusion_handling_is_right():
+    page = (ROOT / 'docs' / 'occlusion_handling.md').read_text()
+    (example,) = re.findall(r'```python\n(import torch.*?)```', page, re.S)
+    scope = {}
+    exec(example, scope)
+    assert scope['owner'][34, 32] == 1
+    assert scope['keep'].tolist() == [True, True]
+
+
+def test_api_has_every_public_name():
+    """What packages export and what configs can name."""
+    rooms = (apis, datasets, engine, evaluation, fusion, models, ops, scenes, structures)
+    public = {name for room in (*rooms, visualization) for name in room.__all__}
+    public = {name for name in public if not name.isupper()} | {*mmbanet._MODULES}
+    for kind in ('MODELS', 'DATASETS', 'TRANSFORMS', 'HOOKS', 'METRICS', 'VISUALIZERS'):
+        public |= set(getattr(registry, kind).module_dict)
+    page = (ROOT / 'docs' / 'api.md').read_text()
+    listed = re.findall(r'^\.\. auto(?:class|function):: (?:[\w.]+\.)?(\w+)$', page, re.M)
+    assert sorted(public - set(listed)) == [], 'docs/api.md lacks them'
+    assert sorted(set(listed) - public) == [], 'docs/api.md has what is not public'
+
+
+def test_readme_is_short():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize(('name', 'table'), [('README.md', 1), ('docs/results.md', 1)])
+def test_figures_of_table_1_are_those_that_were_written(name, table):
+    written = {}
+    for line in (RESULTS / f'table_{table}.md').read_text().splitlines():
+        cells = [cell.strip() for cell in line.split('|')[1:-1]]
+        if len(cells) > 4 and cells[4] == 'scenes val':
+            written[cells[0].replace('EfficientPS fusion', "EfficientPS's fusion")] = cells
+    compared = 0
+    for line in (ROOT / name).read_text().splitlines():
+        cells = [cell.strip() for cell in line.split('|')[1:-1]]
+        model = cells[0].removeprefix('*not in the paper:* ') if cells else ''
+        if len(cells) == 5 and model in written:
+            figures = [re.sub(r' \(.*\)', '', cell) for cell in cells[2:]]
+            assert figures == [written[model][place] for place in (5, 8, 11)], model
+            compared += 1
+    assert compared >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="MyST's parser wants Python 3.11")
+def test_sphinx_builds_without_a_warning(tmp_path, monkeypatch):
+    from sphinx.cmd.build import build_main
+
+    monkeypatch.chdir(ROOT)
+    options = ['--fail-on-warning', '--keep-going', '--quiet', '--doctree-dir', tmp_path / 'trees']
+    assert build_main([str(part) for part in (*options, 'docs', tmp_path / 'html')]) == 0
+    assert 'roi_inlay' in (tmp_path / 'html' / 'api.html').read_text()

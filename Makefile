@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(MAX_JOBS) --dist loadfile --no
 CXX_SOURCES = $(shell find ops tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick fuzz reliability lint docs clean distclean FORCE
+.PHONY: help setup demo test quick fuzz reliability lint docs wheel clean distclean FORCE
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ lint: setup ## check style (ruff, clang-format) and who imports whom (import-lin
 docs: setup ## build the documentation into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo 'documentation: docs/_build/html/index.html'
+
+wheel: setup ## build a source distribution and a wheel into dist
+	$(BIN)/python -c "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
 
 clean: ## remove build products and caches; .venv, data/ and work_dirs/ stay
 	rm -rf build dist docs/_build *.egg-info mmbanet/.mim .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -106,7 +106,7 @@ class ImpossibleBuild(build_ext):
 
 
 class BuildPyWithMim(build_py):
-    """Packs configs and tools as ``mmbanet/.mim``, where OpenMMLab's mim looks for them.
+    """Packs configs, tools and the index as ``mmbanet/.mim``, where OpenMMLab's mim looks.
 
     An editable install gets links instead of copies, so that edits count at once.
     """
@@ -118,6 +118,11 @@ class BuildPyWithMim(build_py):
         mim = package / '.mim'
         shutil.rmtree(mim, ignore_errors=True)
         mim.mkdir(parents=True)
+        index = 'model-index.yml'
+        if self.editable_mode:
+            (mim / index).symlink_to(Path('..', '..', index))
+        else:
+            shutil.copy(ROOT / index, mim)
         for name in ('configs', 'tools'):
             if self.editable_mode:
                 (mim / name).symlink_to(Path('..', '..', name), target_is_directory=True)

@@ -53,6 +53,10 @@ def test_sdist_holds_everything(sdist):
     assert sources('mmbanet', 'ops', 'configs', 'tools', 'tests', 'examples') <= packed
     assert all((sdist / path).read_bytes() == (ROOT / path).read_bytes() for path in sources('ops'))
     assert {'setup.py', 'pyproject.toml', 'LICENSE', 'Makefile', 'constraints.txt'} <= packed
+    assert {'CITATION.cff', 'CHANGELOG.md', 'CONTRIBUTING.md', 'model-index.yml'} <= packed
+    assert {'docs/index.md', 'docs/conf.py', 'docs/demo.png'} <= packed
+    assert {'.pre-commit-config.yaml', '.github/workflows/ci.yml'} <= packed
+    assert not {path for path in packed if path.startswith('docs/_build')}
     assert not {path for path in packed if path.endswith(('.so', '.pyc'))}
 
 
@@ -62,6 +66,8 @@ def test_wheel_holds_package_configs_tools_and_operator(wheel):
 
     assert sources('mmbanet') <= packed
     assert {f'mmbanet/.mim/{path}' for path in sources('configs') | tools} <= packed
+    assert {'mmbanet/py.typed', 'mmbanet/.mim/model-index.yml'} <= packed
+    assert 'mmbanet/.mim/configs/banet/metafile.yml' in packed
     assert [path for path in packed if path.startswith('mmbanet/') and path.endswith('.so')]
     assert not {path for path in packed if path.startswith(('tests/', 'tools/', 'configs/'))}
 

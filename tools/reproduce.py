@@ -10,6 +10,9 @@ whose small numbers are not to be compared with COCO's: generated scenes (``--da
 (``--data camvid``, a folder in the layout of the SegNet tutorial, instances are connected
 components), or scenes composed of its frames (``--data photo_scenes``).
 Tables 1, 2, 3, 4, 6 and figure 6 are trained; table 5 and figure 7 are benchmarks of operators.
+
+``--dry-run`` writes nothing: it prints what is to be trained, how long that takes by a model of
+throughput, and whether the data are there.
 """
 
 from mmbanet.cli import run_tool
@@ -22,6 +25,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +37,7 @@ from pathlib import Path
 import torch
 from paper import report
 from paper.figure import draw_results
+from paper.plan import plan_table, plan_trainings
 from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
 
@@ -42,6 +47,13 @@ from mmbanet.scenes import compose_scenes, generate_scenes
 
 # What the published tables were made with.
 SCENES = dict(scenes=(1000, 200), photo_scenes=(2000, 500))
+# Images for training and validation of the others.
+IMAGES = dict(coco=(118287, 5000), camvid=(367, 101))
+# What a process does, in 1e12 operations a second as paper/plan.py counts them. On COCO a V100:
+# mmdet trains Mask R-CNN R50 at 53 images a second on 8 of them (detectron2's benchmarks), 1.41e12
+# operations each. Else a core of an Intel Xeon: Table 2 on the scenes, in its 108 minutes.
+TERAFLOPS = dict(coco=9.3)
+CORE_TERAFLOPS = 0.05
 CAMVID_CLASSES = TOOLS.parent / 'examples' / 'camvid' / 'classes.json'
 OPERATORS = {
     'table 5': 'roi_inlay',
@@ -52,9 +64,9 @@ OPERATORS = {
 def main() -> None:
     """Parses the arguments, runs what is missing, prints the table."""
     args = parse_arguments()
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     asked = f'table {args.table}' if args.table else f'figure {args.figure}'
     if asked in OPERATORS:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
         benchmark = TOOLS / 'benchmarks' / f'{OPERATORS[asked]}.py'
         sys.path.insert(0, str(benchmark.parent))
         sys.argv = [str(benchmark), '--out', str(args.work_dir)]
@@ -69,6 +81,10 @@ def main() -> None:
         if len(rows) < 2:  # nothing to compare
             raise FileNotFoundError(message)
         print(f'{message}; these rows are left out', flush=True)
+    if args.dry_run:
+        print_plan(rows, args)
+        return
+    args.work_dir.mkdir(parents=True, exist_ok=True)
     provide_data(args)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // args.jobs)))
     interrupted.clear()
@@ -118,12 +134,24 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--gpus', type=int, default=1, help='processes of one training')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     parser.add_argument('--images', type=int, default=6, help='of figure 6 (default: 6)')
+    parser.add_argument('--dry-run', action='store_true', help='print the plan, check the data')
+    parser.add_argument(
+        '--teraflops',
+        type=float,
+        help='of the plan: 1e12 operations a second of each process '
+        f'(default: {TERAFLOPS["coco"]:g} on COCO, a V100; else {CORE_TERAFLOPS:g}, a core)',
+    )
     args = parser.parse_args()
     if min(args.seeds, args.jobs, args.gpus, args.images) < 1:
         parser.error('--seeds, --jobs, --gpus and --images must be at least 1')
+    if args.teraflops is not None and args.teraflops <= 0:
+        parser.error(f'--teraflops must be positive, got {args.teraflops}')
+    if args.dry_run and (args.table == 5 or args.figure == 7):
+        parser.error('--dry-run is for what is trained: table 5 and figure 7 are benchmarks')
     if args.figure:
         args.seeds = 1
     args.scenes = args.scenes or SCENES.get(args.data)
+    args.teraflops = args.teraflops or TERAFLOPS.get(args.data, CORE_TERAFLOPS)
     args.data_root = args.data_root or Path('data') / args.data
     args.work_dir = args.work_dir or Path('work_dirs/reproduce') / args.data
     return args
@@ -161,6 +189,15 @@ def provide_data(args: argparse.Namespace) -> None:
         numbers = dict(zip(('train', 'val'), args.scenes))
         compose_scenes(root, args.photographs, instance_masks='amodal', **numbers)
         return
+    check_coco(root)
+
+
+def check_coco(root: Path) -> None:
+    """Checks that COCO's folders and files are there.
+
+    Raises:
+        FileNotFoundError: Some are missing.
+    """
     names = [
         pattern.format(split)
         for split in ('train2017', 'val2017')
@@ -188,6 +225,55 @@ def convert_camvid(root: Path) -> None:
     splits = ('train', 'val')
     if not all((root / f'annotations/panoptic_{split}.json').exists() for split in splits):
         convert_semantic(root, root, ClassMap.from_file(CAMVID_CLASSES), overwrite=True)
+
+
+def print_plan(rows: list[Row], args: argparse.Namespace) -> None:
+    """Prints what the trainings of the rows take, and checks the data; writes nothing.
+
+    Raises:
+        FileNotFoundError: The data are missing.
+    """
+    train_images, val_images = args.scenes or IMAGES[args.data]
+    plans = {}
+    for row in rows:
+        runs = [trained(row, seed, args) for seed in range(args.seeds)]
+        done = sum((run.folder / 'training.json').exists() for run in runs)
+        name, cfg = runs[0].config, runs[0].resolved()
+        if name not in plans:
+            settings = (args.gpus, args.teraflops, train_images, args.seeds, done)
+            plans[name] = plan_trainings(name, cfg, *settings)
+    print(plan_table([*plans.values()]))
+    processes = f'{args.gpus} process{"es" if args.gpus > 1 else ""} a training'
+    print(
+        f'hours: {args.teraflops:g} TFLOP/s of a process (--teraflops), {processes}, one training '
+        'after another; without evaluation'
+    )
+    print(f'evaluations: {len(rows) * args.seeds}, {val_images} images each')
+    print(f'free in {Path.cwd()}: {shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB')
+    print(f'data: {describe_data(args)}')
+
+
+def describe_data(args: argparse.Namespace) -> str:
+    """Whether the data set is there, or what will be made.
+
+    Raises:
+        FileNotFoundError: It is not, and cannot be made.
+    """
+    root, numbers = args.data_root, args.scenes or IMAGES[args.data]
+    if args.data == 'coco':
+        check_coco(root)
+        for split, expected in zip(('train2017', 'val2017'), numbers):
+            for folder in (root / split, root / f'annotations/panoptic_{split}'):
+                found = len(os.listdir(folder))
+                if found < expected:
+                    raise FileNotFoundError(f'{folder} has {found} files of {expected}')
+        return f'{root.resolve()} is complete'
+    if (root / 'annotations').exists():
+        return f'{root.resolve()} is there'
+    source = {'camvid': root, 'photo_scenes': args.photographs}.get(args.data)
+    if source and not (source / 'train').exists():
+        raise FileNotFoundError(f'CamVid is not in {source.resolve()}, see examples/camvid')
+    return f'{root.resolve()} will be made, {numbers[0]} and {numbers[1]} images'
 
 
 def train(rows: list[Row], args: argparse.Namespace, pool: Executor) -> None:

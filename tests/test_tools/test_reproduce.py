@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
 from mmbanet.scenes import generate_scenes
 
@@ -289,6 +289,103 @@ def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
         with pytest.raises(SystemExit):
             run(*arguments)
         assert message in capsys.readouterr().err
+
+
+def test_dry_run_prints_a_plan_and_writes_nothing(run, calls, tool, tmp_path, capsys):
+    made, _ = calls
+    hours = {}
+    for speed in ('0.001', '0.002'):
+        arguments = ['--table', '6', '--seeds', '2', '--dry-run', '--teraflops', speed]
+        run(*arguments, data_root=tmp_path / 'none')
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = (line for line in lines if line.startswith('ablation/banet_r18_fpn_sim_scenes'))
+        _, trainings, iterations, images, _, hours[speed], _ = line.split()
+        assert (trainings, iterations, images) == ('2', '500', '4000')
+        assert any(line.startswith('all ') and line.split()[1] == '4' for line in lines)
+        assert lines[-1].endswith('will be made, 4 and 2 images')
+    assert float(hours['0.001']) == pytest.approx(2 * float(hours['0.002']), abs=0.1)
+    assert made == []
+    assert not (tmp_path / 'runs').exists()
+    assert not (tmp_path / 'none').exists()
+
+
+def test_dry_run_leaves_out_what_is_done(run, calls, capsys):
+    run('--table', '6', '--seeds', '1')
+    capsys.readouterr()
+    run('--table', '6', '--seeds', '2', '--dry-run')
+    printed = capsys.readouterr().out
+    assert printed.count(' 1 (1 done) ') == 2
+    assert printed.splitlines()[-1].endswith('is there')
+
+
+def test_dry_run_checks_the_data(run, tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('paper.plan.count_training', lambda cfg: (1e12, 10**6))
+    coco, arguments = tmp_path / 'coco', ['--table', '6', '--data', 'coco', '--dry-run']
+    with pytest.raises(FileNotFoundError, match='COCO is not complete'):
+        run(*arguments, data_root=coco)
+    # 90,000 iterations of 2 images, by one process, at 9.3 TFLOP/s
+    assert f'{3 * 180000 / 9.3 / 3600:.1f}' in capsys.readouterr().out
+    for split in ('train2017', 'val2017'):
+        (coco / split).mkdir(parents=True)
+        (coco / 'annotations' / f'panoptic_{split}').mkdir(parents=True)
+        for kind in ('panoptic', 'instances'):
+            (coco / 'annotations' / f'{kind}_{split}.json').touch()
+    with pytest.raises(FileNotFoundError, match='train2017 has 0 files of 118287'):
+        run(*arguments, data_root=coco)
+    monkeypatch.setattr(tool, 'IMAGES', dict(coco=(0, 0), camvid=(367, 101)))
+    run(*arguments, data_root=coco)
+    assert capsys.readouterr().out.endswith('coco is complete\n')
+    with pytest.raises(FileNotFoundError, match='CamVid is not in'):
+        run('--table', '6', '--data', 'camvid', '--dry-run', data_root=tmp_path / 'camvid')
+    with pytest.raises(SystemExit):
+        run('--table', '5', '--dry-run')
+    assert 'table 5 and figure 7 are benchmarks' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('config', 'size'),
+    [
+        ('banet_r50_fpn_1x_coco', (800 * 0.85, 800 * 0.85 * 4 / 3)),
+        ('banet_dcn101_fpn_dfm_3x_coco', (720 * 0.85, 720 * 0.85 * 4 / 3)),
+        ('banet_r18_fpn_scenes', (128, 128)),
+        ('banet_r18_fpn_camvid', (180, 240)),
+    ],
+)
+def test_plans_know_the_size_of_images(tool, config, size):
+    from paper.plan import train_size
+
+    cfg = Config.fromfile(CONFIGS / 'banet' / f'{config}.py')
+    assert train_size(cfg) == pytest.approx(size)
+
+
+def test_plans_know_the_size_of_checkpoints(tool):
+    from paper.plan import checkpoint_bytes
+
+    coco, small = (
+        Config.fromfile(CONFIGS / 'banet' / f'banet_{name}.py')
+        for name in ('r50_fpn_1x_coco', 'r18_fpn_scenes')
+    )
+    assert checkpoint_bytes(coco, 1000, 90000) == 3 * 8 * 1000  # weights, momentum; 3 are kept
+    assert checkpoint_bytes(small, 1000, 500) == 12 * 1000  # AdamW has two moments; one is saved
+
+
+def test_operations_are_proportional_to_pixels(tool, small_cfg):
+    """What is counted on two small images is right for a third one; with S2I, I2S and all."""
+    from paper.plan import count_forward, count_training, positive_rois
+
+    positives = positive_rois(small_cfg.model)
+    steps = small_cfg.train_dataloader.dataset.pipeline
+    for step in steps:
+        if step.type == 'Resize':
+            step.scale = (256, 256)
+    operations, parameters = count_training(small_cfg)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        share = (8 / positives, 8 / positives)
+        small_cfg.model.train_cfg.i2s.gt_share = share
+        net = MODELS.build(small_cfg.model).train()
+    counted = 3 * count_forward(net, 256, 256, positives)
+    assert operations == pytest.approx(counted, rel=0.02)
+    assert parameters == sum(parameter.numel() for parameter in net.parameters())
 
 
 def test_a_training_that_outlived_its_parent_is_left_alone(run, tool, tmp_path):

@@ -21,7 +21,11 @@ myst_heading_anchors = 4
 napoleon_use_ivar = True  # attributes of a class, said once
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
-autodoc_default_options = {'members': True, 'show-inheritance': True}
+autodoc_default_options = {
+    'members': True,
+    'special-members': '__call__',
+    'show-inheritance': True,
+}
 
 
 def setup(app: Sphinx) -> None:

@@ -303,7 +303,6 @@ def test_figures_of_table_1_are_those_that_were_written(name, table):
     assert compared >= 7
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="MyST's parser wants Python 3.11")
 def test_sphinx_builds_without_a_warning(tmp_path, monkeypatch):
     from sphinx.cmd.build import build_main

@@ -63,7 +63,7 @@ DONE := $(VENV)/done
 SITE := $(VENV)/lib/python*/site-packages
 MMCV := $(DONE)/mmcv-$(shell sed -n 's/^onedl-mmcv==//p' constraints.txt)
 PIP := $(BIN)/python -m pip install --no-compile --constraint constraints.txt
-PIP_MMCV := $(PIP) --no-deps --no-build-isolation onedl-mmcv
+PIP_MMCV = CFLAGS="$$CFLAGS $(INCLUDE_TORCH)" $(PIP) --no-deps --no-build-isolation onedl-mmcv
 ANEW := --force-reinstall --no-cache-dir
 
 # setuptools takes CFLAGS in place of Python's own flags, so the optimisation level has to be said:
@@ -81,6 +81,16 @@ TORCH_INDEX = $(shell command -v nvidia-smi >/dev/null || $(BIN)/python -m pip c
 # An interrupted pip leaves packages that it then takes for installed; INSTALLER is the last file of one.
 FORGET_TORN = for package in $(SITE)/*.dist-info; do [ -e $$package/INSTALLER ] || rm -rf $$package; done; \
 	rm -rf $(VENV)/tmp; mkdir -p $(VENV)/tmp
+
+# torch's headers take three quarters of the time of mmcv's files: GCC reads them once for all. Without
+# (another compiler, no memory, a space in the path) the compilation takes longer, no more.
+TORCH_H := $(CURDIR)/$(VENV)/tmp/torch.h
+INCLUDES = $$($(BIN)/python -c 'import sysconfig; from torch.utils.cpp_extension import include_paths; \
+	print(*(f"-I{path}" for path in [*include_paths(), sysconfig.get_path("include")]))')
+PRECOMPILE = echo '\#include <torch/types.h>' > $(TORCH_H); \
+	$(BIN)/python -m pip cache list onedl_mmcv 2>&1 | grep -q '\.whl' || ! $(CXX) --version | grep -q 'Free Software' || \
+	$(CXX) $$CFLAGS -w -fPIC -std=c++17 $(INCLUDES) -x c++-header $(TORCH_H) -o $(TORCH_H).gch 2>/dev/null || rm -f $(TORCH_H).gch
+INCLUDE_TORCH := $(if $(word 2,$(CURDIR)),,-include $(TORCH_H))
 
 $(DONE)/venv:
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { echo \
@@ -104,7 +114,8 @@ TORCH := $(wildcard $(SITE)/torch-*.dist-info/RECORD)
 $(TORCH): $(DONE)/packages ;
 $(MMCV): $(TORCH) | $(DONE)/packages
 	@$(FORGET_TORN)
-	@echo "mmcv's operators: compiling takes about 8 minutes on 2 cores (out of memory? make setup MAX_JOBS=1)"
+	@echo "mmcv's operators: compiling takes some minutes on 2 cores (out of memory? make setup MAX_JOBS=1)"
+	@$(if $(INCLUDE_TORCH),$(PRECOMPILE))
 	$(PIP_MMCV) $(if $(wildcard $@),$(ANEW))
 	$(BIN)/python tools/dev/check_mmcv.py || { $(PIP_MMCV) $(ANEW) && $(BIN)/python tools/dev/check_mmcv.py; }
 	@rm -f $(DONE)/mmcv-* && touch $@

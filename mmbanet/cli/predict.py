@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,47 +162,95 @@ class Work:
         self.broken = 0
 
     def run(self, found: Sequence[Found]) -> None:
-        """Predicts this process's images that are not done yet."""
+        """Predicts this process's images that are not done yet.
+
+        The next images are read, and the last results drawn and written, while the model works.
+        """
         batch = []
         total = count_images(found)
         hidden = True if self.rank else None  # one bar is enough; None: if it is a terminal
-        with tqdm(total=total, desc='predict', unit='image', disable=hidden) as progress:
-            for item in self._images(found, progress):
-                is_mine = self._count(item.name)
-                if is_mine and not (self.out / 'segments' / f'{item.name}.json').exists():
-                    try:
-                        batch.append((item, item.read()))
-                    except (OSError, ValueError) as error:
-                        self._leave_out(error, progress)
+        with (
+            tqdm(total=total, desc='predict', unit='image', disable=hidden) as progress,
+            _Beside() as beside,
+        ):
+            for item, image in beside.ahead(self._images(found), self.batch_size):
+                if isinstance(image, Exception):
+                    progress.write(f'left out: {image}', file=sys.stderr)
+                    self.broken += 1
+                elif image is not None:
+                    batch.append((item, image))
                 if len(batch) == self.batch_size:
-                    self._predict(batch)
+                    self._predict(batch, beside)
                     batch = []
                 progress.update()
             if batch:
-                self._predict(batch)
+                self._predict(batch, beside)
 
-    def _images(self, found: Sequence[Found], progress: tqdm) -> Iterator[SourceImage]:
-        for item in found:
+    def _images(
+        self, found: Sequence[Found]
+    ) -> Iterator[tuple[Found | SourceImage, np.ndarray | Exception | None]]:
+        """All images: their pixels, why there are none, or None of what is not to be predicted."""
+        for entry in found:
             try:
-                yield from open_images([item])
-            except ValueError as error:  # a video that is none; read images raise theirs above
-                if self._count(item.name):
-                    self._leave_out(error, progress)
+                for item in open_images([entry]):
+                    is_mine = self._count(item.name)
+                    if not is_mine or (self.out / 'segments' / f'{item.name}.json').exists():
+                        yield item, None
+                        continue
+                    try:
+                        yield item, item.read()
+                    except (OSError, ValueError) as error:
+                        yield item, error
+            except ValueError as error:  # a video that is none
+                if self._count(entry.name):
+                    yield entry, error
 
     def _count(self, name: str) -> bool:
         """Notes the next image; whether it is this process's."""
         self.seen.append(name)
         return (len(self.seen) - 1) % self.ranks == self.rank
 
-    def _leave_out(self, error: Exception, progress: tqdm) -> None:
-        progress.write(f'left out: {error}', file=sys.stderr)
-        self.broken += 1
-
-    def _predict(self, batch: Sequence[tuple[SourceImage, np.ndarray]]) -> None:
+    def _predict(self, batch: Sequence[tuple[SourceImage, np.ndarray]], beside: _Beside) -> None:
         results = self.inferencer.predict_batch([image for _, image in batch])
         for (item, image), result in zip(batch, results):
-            picture = self.inferencer.draw(result, image) if self.pictures else None
-            write_prediction(self.out, item, result, picture)
+            beside.do(self._write, item, image, result)
+
+    def _write(self, item: SourceImage, image: np.ndarray, result: PanopticResult) -> None:
+        picture = self.inferencer.draw(result, image) if self.pictures else None
+        write_prediction(self.out, item, result, picture)
+
+
+class _Beside:
+    """Two threads beside the model's, one that reads and one that writes, both in order.
+
+    Leaving the context waits for what was begun; an error of the writer is raised by the next call.
+    """
+
+    _END = object()
+
+    def __enter__(self) -> _Beside:
+        self._reader, self._writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._writing: deque[Future] = deque()
+        return self
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        self._reader.shutdown(cancel_futures=True)
+        self._writer.shutdown()
+        while self._writing and kind is None:
+            self._writing.popleft().result()
+
+    def ahead(self, items: Iterator, number: int) -> Iterator:
+        """The items, of which so many are asked for before they are needed."""
+        pending = deque(self._reader.submit(next, items, self._END) for _ in range(number))
+        while (item := pending.popleft().result()) is not self._END:
+            pending.append(self._reader.submit(next, items, self._END))
+            yield item
+
+    def do(self, function: Callable, *args) -> None:
+        """Calls a function, when those before are done; at most four wait."""
+        self._writing.append(self._writer.submit(function, *args))
+        while self._writing and (len(self._writing) > 4 or self._writing[0].done()):
+            self._writing.popleft().result()
 
 
 def write_prediction(

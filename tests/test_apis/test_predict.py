@@ -23,7 +23,7 @@ from pycocotools import mask as coco_mask
 import mmbanet
 from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
 from mmbanet.apis.image_sources import distinct, find_images
-from mmbanet.cli.predict import main
+from mmbanet.cli.predict import Work, main
 from mmbanet.engine.launch import read_config
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.structures import decode_ids
@@ -448,6 +448,21 @@ def test_two_processes_count_what_is_broken_once(checkpoint, photos, tmp_path):
     assert second == 0
     for name in ('a.mp4', 'b.png', 'c.mp4'):
         assert (told + more).count(str(tmp_path / 'in' / name)) == 1
+
+
+def test_a_file_that_cannot_be_written_ends_it(inferencer, photos, tmp_path, monkeypatch):
+    def write(out, item, *_):
+        if item.name == 'first':
+            raise OSError('no space left')
+        written.append(item.name)
+
+    written = []
+    monkeypatch.setattr('mmbanet.cli.predict.write_prediction', write)
+    work = Work(inferencer, tmp_path, batch_size=1, pictures=True)
+    with pytest.raises(OSError, match='no space left'):
+        work.run(find_images([photos]))
+    assert work.seen == ['first', 'süd/second one']
+    assert written == ['süd/second one']  # its prediction was there
 
 
 def test_what_was_written_is_not_predicted_in_turn(checkpoint, photos, tmp_path):

@@ -1,4 +1,4 @@
-"""How long annotations of COCO's size take to load: ``python tools/benchmarks/annotation_loading.py``.
+"""Loading annotations of COCO's size: ``python tools/benchmarks/annotation_loading.py``.
 
 Makes annotation files with as many images, segments and polygon points as COCO's, without images,
 and loads them by ``PanopticDataset`` (panoptic and instance annotations, checked) and by
@@ -138,7 +138,7 @@ def make_annotations(folder: Path, images: int) -> None:
 
 
 def exponents(rows: list[dict]) -> dict[str, float]:
-    """k of seconds ~ images ** k, by least squares over the sizes."""
+    """Growth of the time: seconds ~ images to this power, by least squares over the sizes."""
     found = {}
     for name in (OURS, TEST, THEIRS):
         mine = [row for row in rows if row['what'] == name]
@@ -149,7 +149,10 @@ def exponents(rows: list[dict]) -> dict[str, float]:
 
 def table(report: dict) -> str:
     """The report as Markdown."""
-    lines = ['| images | loaded by | s | × pycocotools | peak, GiB | exponent |', '|---' * 6 + '|']
+    lines = [
+        "| images | loaded by | s | of pycocotools' | peak, GiB | exponent |",
+        '|---' * 6 + '|',
+    ]
     for row in report['rows']:
         theirs = next(
             r['seconds']

@@ -6,10 +6,13 @@ annotations say of it.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import os.path as osp
 import struct
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import cv2
@@ -44,6 +47,22 @@ class Notices:
     def apart(self, kind: str) -> AbstractContextManager:
         """Around the reading of a part whose error says nothing of the other parts."""
         return _NO_EXCEPTION_IS_CAUGHT
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without Python's cyclic garbage collector, also as a decorator.
+
+    Among the millions of objects of a large annotation file it finds nothing, but looks at all of
+    them again and again: half of the time of loading COCO's.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def is_local(path: str, backend_args: dict | None = None) -> bool:

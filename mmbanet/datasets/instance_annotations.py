@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .annotation_files import Notices
+from .annotation_files import Notices, collector_paused
 from .coco_file import CocoFile, check, is_id, is_integer, is_number, name_image, show, wrong
 from .panoptic_annotations import PanopticAnnotations
 from .segmentation import Extent, check_segmentation, encode_segmentation, rle_extent
@@ -49,6 +49,7 @@ class InstanceAnnotations(CocoFile):
         ValueError: Anything in it is not as it must be.
     """
 
+    @collector_paused()
     def __init__(
         self, ann_file: str, backend_args: dict | None = None, notices: Notices | None = None
     ) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from .annotation_files import Notices
+from .annotation_files import Notices, collector_paused
 from .coco_file import (
     CocoFile,
     check,
@@ -49,6 +49,7 @@ class PanopticAnnotations(CocoFile):
         ValueError: Anything in it is not as it must be.
     """
 
+    @collector_paused()
     def __init__(
         self,
         ann_file: str,

@@ -13,7 +13,13 @@ from mmengine.utils import is_abs
 from mmbanet.registry import DATASETS
 from mmbanet.structures import encode_ids
 
-from .annotation_files import Notices, check_image_header, is_local, read_segment_ids
+from .annotation_files import (
+    Notices,
+    check_image_header,
+    collector_paused,
+    is_local,
+    read_segment_ids,
+)
 from .coco_file import name_image
 from .instance_annotations import Instance, InstanceAnnotations
 from .load_panoptic_annotations import LoadPanopticAnnotations
@@ -60,6 +66,11 @@ class PanopticDataset(CocoPanopticDataset):
         ]
         colours = [getattr(step, 'color_type', '') for step in steps]
         self._applies_exif = not any(colour.endswith('ignore_orientation') for colour in colours)
+
+    @collector_paused()
+    def full_init(self) -> None:
+        """Loads, filters and packs the annotations, unless that is done."""
+        super().full_init()
 
     def load_data_list(self) -> list[dict]:
         """One entry for each image, see :meth:`parse_data_info`."""

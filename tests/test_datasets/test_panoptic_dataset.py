@@ -1,3 +1,4 @@
+import gc
 import json
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_loads_what_mmdet_loads(tmp_path):
     assert [instance.pop('segment_id') for instance in info['instances']] == [2]
     assert info == theirs.get_data_info(0)
     assert [s['category'] for s in ours.get_data_info(0)['segments_info']] == [2, 1]
+
+
+def test_loading_pauses_the_collector_and_no_longer(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(annotation_files, 'get', lambda *_, **__: seen.append(gc.isenabled()))
+    write_dataset(tmp_path, CATEGORIES)
+    with pytest.raises(ValueError, match='is empty'):
+        build(tmp_path)
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize('missing', ['ann_file', 'img', 'seg', 'data_root'])

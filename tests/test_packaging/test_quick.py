@@ -27,6 +27,11 @@ from .conftest import ROOT
         ('tests/test_configs.py', 'tests/test_configs.py'),
         ('tests/test_deleted.py', None),
         ('LICENSE', None),
+        ('README.md', 'tests/test_docs.py'),
+        ('docs/coco.md', 'tests/test_docs.py'),
+        ('docs/architecture.md', 'tests/test_architecture.py'),
+        ('.github/workflows/ci.yml', 'tests/test_project.py'),
+        ('CITATION.cff', 'tests/test_project.py'),
     ],
 )
 def test_tests_of_a_file(changed, tests):

@@ -15,7 +15,8 @@ ONE_PLACE = {
     'ops': 'tests/test_ops',
     'configs': 'tests/test_configs.py',
     'examples': 'tests/test_examples.py',
-    'docs': 'tests/test_architecture.py',
+    'docs': 'tests/test_docs.py',
+    '.github': 'tests/test_project.py',
 }
 
 
@@ -41,8 +42,12 @@ def tests_of(changed: str) -> str | None:
     if path.parts[0] == 'tests':
         place = path if path.name.startswith('test_') else path.parent
         return str(place) if (ROOT / place).exists() else None
+    if changed == 'docs/architecture.md':
+        return 'tests/test_architecture.py'
     if path.parts[0] in ONE_PLACE:
         return ONE_PLACE[path.parts[0]]
+    if path.suffix in ('.md', '.yml', '.cff'):
+        return 'tests/test_docs.py' if path.suffix == '.md' else 'tests/test_project.py'
     if path.parts[0] not in ('mmbanet', 'tools'):
         return None
     place = Path('tests', *(['test_tools'] if path.parts[0] == 'tools' else []))

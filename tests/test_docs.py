@@ -270,6 +270,21 @@ def test_example_of_occlusion_handling_is_right():
     assert scope['keep'].tolist() == [True, True]
 
 
+def test_no_tool_of_mmdet_is_left_out():
+    """Of the table for its users: each is named, by its name or by a pattern."""
+    page = (ROOT / 'docs' / 'mmdet_users.md').read_text()
+    named = re.findall(r'[\w*/]*[\w*]+\.(?:py|sh)\b|\w+/\*', page)
+    tools = Path(mmdet.__file__).parent / '.mim' / 'tools'
+    files = [path for kind in ('py', 'sh') for path in tools.rglob(f'*.{kind}')]
+    assert len(files) > 50
+    lost = [
+        str(path.relative_to(tools))
+        for path in files
+        if not any(path.match(pattern) for pattern in named) and 'scripts' not in path.parts
+    ]
+    assert lost == []
+
+
 def test_api_has_every_public_name():
     """What packages export and what configs can name."""
     rooms = (apis, datasets, engine, evaluation, fusion, models, ops, scenes, structures)

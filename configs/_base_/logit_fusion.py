@@ -12,8 +12,9 @@ logit_fusion = {
     )
     for rule in ('upsnet', 'efficientps', 'jsis', 'mask_wise')
 }
-# What UPSNet trains: its panoptic loss, and the semantic loss with its own weight.
+# What UPSNet trains: its panoptic loss, and the semantic losses with their own weights: that in the
+# boxes has a fifth of the other's.
 upsnet_training = dict(
     panoptic_fusion_head=dict(logit_fusion['upsnet']['panoptic_fusion_head'], loss_weight=0.1),
-    semantic_head=dict(loss_seg=dict(loss_weight=0.2)),
+    semantic_head=dict(loss_seg=dict(loss_weight=0.2), roi_loss_weight=0.2),
 )

@@ -5,42 +5,102 @@ import runpy
 import sys
 
 import pytest
+import torch
 from mmengine.config import Config
 
-from mmbanet.engine.launch import replace_data_root
 from mmbanet.scenes import generate_scenes
 
 from ..conftest import CONFIGS
 
 
-@pytest.mark.slow
-def test_every_fusion_on_the_same_masks(
-    benchmark_folder, checkpoint, tmp_path, monkeypatch, capsys
-):
-    scenes = generate_scenes(tmp_path / 'scenes', train=0, val=2, size=64)
-    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
-    replace_data_root(cfg, str(scenes))
-    cfg.test_dataloader.merge(dict(num_workers=0, persistent_workers=False))
-    cfg.model.test_cfg.panoptic.score_thr = 0.05  # an untrained model is sure of nothing
-    cfg.test_evaluator = cfg.test_evaluator[:1]
-    cfg.dump(tmp_path / 'config.py')
-    out = tmp_path / 'table.json'
-    arguments = [str(tmp_path / 'config.py'), str(checkpoint), '--out', str(out)]
-    monkeypatch.setattr(sys, 'argv', ['fusion_rules.py', *arguments])
-    module = runpy.run_path(str(benchmark_folder / 'fusion_rules.py'))
-    module['main']()
+@pytest.fixture
+def tool(benchmark_folder):
+    import fusion_rules
 
-    rows = json.loads(out.read_text())
-    assert set(rows) == {module['MMDET'], *module['OURS'], *module['RIVALS']}
+    return fusion_rules
+
+
+@pytest.fixture
+def run(tool, checkpoint, tmp_path, monkeypatch):
+    """Runs the tool on two training scenes and two others, and returns its report."""
+    scenes = generate_scenes(tmp_path / 'scenes', train=2, val=2, size=64)
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.merge(dict(batch_size=1, num_workers=0, persistent_workers=False))
+    cfg.model.test_cfg.panoptic.score_thr = 0.05  # an untrained model is sure of nothing
+
+    def run(*arguments, **changes):
+        cfg.merge_from_dict(changes)
+        cfg.dump(tmp_path / 'config.py')
+        out = tmp_path / 'table.json'
+        command = ['fusion_rules.py', tmp_path / 'config.py', checkpoint, '--data-root', scenes]
+        command += ['--work-dir', tmp_path / 'work', '--out', out, *arguments]
+        monkeypatch.setattr(sys, 'argv', [str(part) for part in command])
+        tool.main()
+        assert out.with_suffix('.png').stat().st_size > 0
+        return json.loads(out.read_text())
+
+    return run
+
+
+@pytest.mark.slow
+def test_every_fusion_on_the_same_masks(tool, run, tmp_path, capsys):
+    report = run('--learn', '1')
+    rows = report['fusions']
+    assert set(rows) == {tool.MMDET, *tool.OURS, *tool.RIVALS, *tool.LEARNED}
+    assert report['learned_iterations'] == 1
     printed = capsys.readouterr().out
     for name, row in rows.items():
-        assert f'\n{name} ' in printed
+        assert f'\n| {name} | {row["coco_panoptic/PQ"]:.2f} |' in printed
         assert row['milliseconds'] > 0
         assert row['peak_mb'] >= 0
+        says_who_is_in_front = name in tool.OURS or name in tool.LEARNED
+        assert ('occlusion/pairs' in row) == says_who_is_in_front
     # The same rule from two sides: logits resized as a whole and merged, and labels.
-    theirs, ours = rows[module['MMDET']], rows['score order (Panoptic FPN)']
+    theirs, ours = rows[tool.MMDET], rows['score order (Panoptic FPN)']
     assert theirs['coco_panoptic/PQ'] == pytest.approx(ours['coco_panoptic/PQ'], abs=0.5)
     assert max(row['peak_mb'] for row in rows.values()) > 0
+    # Only the head was trained: the checkpoint below is the one given.
+    below, above = (
+        torch.load(path, weights_only=False)['state_dict']
+        for path in (tmp_path / 'model.pth', tmp_path / 'work' / 'ocfusion' / 'iter_1.pth')
+    )
+    assert all(torch.equal(value, above[name]) for name, value in below.items())
+    assert any(name.startswith('panoptic_fusion_head.classifier') for name in above)
+
+
+@pytest.mark.slow
+def test_what_cannot_learn_is_left_out(tool, run, capsys):
+    changes = {'train_dataloader.dataset.instances_ann_file': None}
+    rows = run('--learn', '1', '--images', '1', **changes)['fusions']
+    learned = {row for row, (name, _) in tool.LEARNED.items() if name == 'oanet_predicted'}
+    assert set(rows) & set(tool.LEARNED) == learned
+    printed = capsys.readouterr().out
+    for name in ('oanet_truth', 'ocfusion'):
+        assert f'{name} is left out: annotated masks do not overlap' in printed
+
+
+def test_order_is_loaded_where_nothing_drops_instances(benchmark_folder):
+    from fusion_learning import ordered
+
+    pipeline = Config.fromfile(CONFIGS / 'banet' / 'banet_r50_fpn_1x_coco.py').train_pipeline
+    steps = ordered(pipeline, 0.3)
+    kinds = [step['type'].removeprefix('mmbanet.') for step in steps]
+    assert kinds == [
+        'LoadImageFromFile',
+        'LoadPanopticAnnotations',
+        'LoadInstanceOrder',
+        'Resize',
+        'RandomFlip',
+        'PackOrderedInputs',
+    ]
+    assert steps[2]['overlap_thr'] == 0.3
+
+
+def test_fewer_than_one_iteration_is_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run('--learn', '0')
+    assert '--learn and --images must be at least 1' in capsys.readouterr().err
 
 
 @pytest.mark.slow

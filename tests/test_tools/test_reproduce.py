@@ -464,7 +464,11 @@ def test_every_row_has_its_configs(tool, data):
             assert len(row.paper) == len(table.metrics)
         missing = tool.missing_configs([row for row in table.rows if row.config], data)
         small = data in ('camvid', 'photo_scenes')
-        assert bool(missing) == (small and number in (1, 3, 4)), missing
+        # OCFusion has nothing to learn where masks never overlap.
+        if (data, number) == ('camvid', 1):
+            assert missing == ['ocfusion/ocfusion_r18_fpn_camvid']
+        else:
+            assert bool(missing) == (small and number in (3, 4)), missing
 
 
 def test_a_table_that_has_no_configs_of_a_data_set_says_so(run):

@@ -50,4 +50,27 @@ model = dict(
         panoptic=dict(mask_overlap=0.5, stuff_area_limit=banet.test_cfg.panoptic.stuff_area_limit),
     ),
 )
-del banet, class_counts, roi_extractors
+
+# AUNet in these sizes. A sixteenth of so few channels leaves a gate that may never open.
+gate = dict(se_ratio=4)
+small_aunet = dict(
+    _base_.parts.aunet,
+    semantic_head=dict(
+        _base_.parts.aunet.semantic_head,
+        pam=dict(gate, foreground_channels=_base_.width),
+        mam=gate,
+    ),
+)
+# OCFusion's. Things of one class hide each other in the small data sets, so that the head is asked
+# of them, too.
+small_ocfusion = dict(
+    _base_.instance_occlusion,
+    panoptic_fusion_head=dict(
+        _base_.instance_occlusion.panoptic_fusion_head,
+        in_channels=_base_.width,
+        channels=2 * _base_.width,
+        fc_channels=4 * _base_.width,
+        same_class=True,
+    ),
+)
+del banet, class_counts, roi_extractors, gate

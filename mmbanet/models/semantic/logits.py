@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from mmdet.models.seg_heads import PanopticFPNHead
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
-from mmbanet.ops import bilinear_matrix, resized_argmax
+from mmbanet.ops import bilinear_matrix, resized_argmax, roi_align
 
 from .resized_logits import ResizedLogits
 
@@ -66,6 +67,33 @@ def semantic_loss(
         labels = torch.where((stuff >= 0) & (stuff < num_stuff), stuff, labels)
         labels = labels.masked_fill(stuff < 0, num_stuff)
     return loss(logits.float(), labels)
+
+
+def roi_semantic_loss(
+    loss: nn.Module, logits: Tensor, data_samples: SampleList, size: int = 28
+) -> Tensor:
+    """Cross entropy inside the annotated boxes, in each at ``size`` x ``size`` points: UPSNet's.
+
+    The points are the centres of equal cells of the box, where logits are interpolated and labels
+    are those of the pixels. Small objects count as much as large ones. 0, with gradients, without
+    boxes.
+
+    Args:
+        loss: As for :func:`semantic_loss`.
+        logits: (N, T + S, H, W).
+        data_samples: As for :func:`semantic_loss`, with ``gt_instances.bboxes`` (G, 4).
+        size: Points along each side.
+    """
+    labels = torch.stack([sample.gt_sem_seg.sem_seg[0] for sample in data_samples])
+    rois = bbox2roi([sample.gt_instances.bboxes for sample in data_samples])
+    crops = roi_align(logits, rois, size, logits.shape[-1] / labels.shape[-1], sampling_ratio=1)
+    share = (torch.arange(size, device=rois.device) + 0.5) / size
+    columns, rows = (
+        (low[:, None] + share * (high - low)[:, None]).long().clamp(0, length - 1)
+        for low, high, length in zip(rois[:, 1:3].T, rois[:, 3:].T, labels.shape[:0:-1])
+    )
+    images = rois[:, 0].long()[:, None, None]
+    return loss(crops.float(), labels[images, rows[:, :, None], columns[:, None]].long())
 
 
 def resize_logits(logits: Tensor, img_metas: Sequence[dict], rescale: bool) -> list[Tensor]:

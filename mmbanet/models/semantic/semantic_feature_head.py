@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
-from .logits import merge_things, semantic_loss
+from .logits import merge_things, roi_semantic_loss, semantic_loss
 
 
 @MODELS.register_module()
@@ -36,6 +36,8 @@ class SemanticFeatureHead(BaseSemanticHead):
             convs with a bias and no normalisation, as in UPSNet.
         loss_seg: Loss of the logits; its ``loss_weight`` is the paper's lambda_s. Without
             ``avg_non_ignore=True`` that would mean less the more of an image is void or padding.
+        roi_loss_weight: Of UPSNet's loss inside the annotated boxes (:func:`roi_semantic_loss`), in
+            weights of ``loss_seg``; 0 leaves it out.
         init_cfg: MMEngine's initialisation config.
     """
 
@@ -55,6 +57,7 @@ class SemanticFeatureHead(BaseSemanticHead):
         loss_seg: ConfigType = dict(  # noqa: B006
             type='mmdet.CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.2
         ),
+        roi_loss_weight: float = 0.0,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(
@@ -63,6 +66,7 @@ class SemanticFeatureHead(BaseSemanticHead):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.num_levels = num_levels
+        self.roi_loss_weight = roi_loss_weight
         widths = (in_channels, *feat_channels)
         self.subnet = nn.Sequential(
             *(
@@ -117,5 +121,9 @@ class SemanticFeatureHead(BaseSemanticHead):
         return self.loss_by_feat(self(x)['seg_preds'], batch_data_samples)
 
     def loss_by_feat(self, seg_preds: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """L_seg of equation (5) from logits (N, C, H, W)."""
-        return dict(loss_seg=semantic_loss(self.loss_seg, seg_preds, batch_data_samples))
+        """L_seg of equation (5) from logits (N, C, H, W), and UPSNet's ``loss_roi`` if wanted."""
+        losses = dict(loss_seg=semantic_loss(self.loss_seg, seg_preds, batch_data_samples))
+        if self.roi_loss_weight:
+            inside = roi_semantic_loss(self.loss_seg, seg_preds, batch_data_samples)
+            losses['loss_roi'] = self.roi_loss_weight * inside
+        return losses

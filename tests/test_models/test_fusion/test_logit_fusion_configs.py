@@ -42,7 +42,8 @@ def test_trains_and_tests(path):
     for _ in range(2):
         losses = model.train_step(batch, optimizer)
         assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
-    assert ('loss_panoptic' in losses) == ('upsnet' in path.stem)
+    for name in ('loss_panoptic', 'loss_roi'):
+        assert (name in losses) == ('upsnet' in path.stem)
     sample = make_sample(96, 96, **counts)
     sample.set_metainfo(dict(ori_shape=(70, 80), scale_factor=(96 / 80, 96 / 70)))
     result = model.test_step(dict(inputs=batch['inputs'], data_samples=[sample]))[0]

@@ -320,6 +320,9 @@ def test_configs_train_and_test(path):
     truth.labels = torch.tensor([0, 1, 2])
     truth.masks.masks[:] = 1
     sample.gt_sem_seg.sem_seg[:] = 1
+    # Predicted masks overlap as well.
+    truth.bboxes[:] = torch.tensor([10.0, 10, 80, 80])
+    torch.nn.init.constant_(model.roi_head.mask_head.conv_logits.bias, 9)
     before = [parameter.clone() for parameter in model.panoptic_fusion_head.parameters()]
     for _ in range(2):
         losses = model.train_step(batch_of(sample), optimizer)
@@ -353,7 +356,7 @@ def train_one_rank():
     rank = torch.distributed.get_rank()
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    model = MODELS.build(narrow(CONFIG_FILES[0]))
+    model = MODELS.build(narrow(CONFIGS / 'oanet' / 'oanet_r18_fpn_scenes.py'))
     model.init_weights()
     model = MMDistributedDataParallel(model)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))

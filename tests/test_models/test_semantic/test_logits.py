@@ -5,7 +5,7 @@ from mmdet.models.losses import CrossEntropyLoss
 from mmdet.models.seg_heads import PanopticFPNHead
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.structures import DetDataSample
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from mmbanet.models import I2SHead, SemanticFeatureHead
@@ -14,6 +14,7 @@ from mmbanet.models.semantic.logits import (
     layout_of,
     merge_things,
     resize_logits,
+    roi_semantic_loss,
     semantic_labels,
     semantic_loss,
 )
@@ -207,3 +208,39 @@ def test_other_shapes_and_labels_are_refused():
         labels_of(torch.tensor([[0, 255]]))
     with pytest.raises(TypeError, match=r'tensor of numbers, got torch\.bool'):
         labels_of(torch.ones(2, 2).bool())
+
+
+def test_loss_inside_boxes_is_that_of_points_spread_over_them():
+    logits, labels = torch.randn(2, 5, 8, 12), torch.randint(0, 5, (2, 32, 48))
+    labels[1, 20:] = 255
+    boxes = [[[4.0, 8, 20, 24], [0, 0, 48, 32], [6.3, 1.7, 7.1, 30.2]], [[10.0, 5, 47.5, 32]]]
+    samples = with_targets(labels)
+    found, wanted = [], []
+    for i, (sample, given) in enumerate(zip(samples, boxes)):
+        sample.gt_instances = InstanceData(bboxes=torch.tensor(given))
+        for x1, y1, x2, y2 in given:
+            for y in (y1 + (k + 0.5) / 28 * (y2 - y1) for k in range(28)):
+                x = torch.tensor([x1 + (k + 0.5) / 28 * (x2 - x1) for k in range(28)])
+                place = torch.stack([2 * x / 48 - 1, torch.full((28,), 2 * y / 32 - 1)], dim=1)
+                found.append(
+                    F.grid_sample(
+                        logits[i : i + 1],
+                        place[None, None],
+                        padding_mode='border',
+                        align_corners=False,
+                    )[0, :, 0].T
+                )
+                wanted.append(labels[i, int(y), x.long()])
+    loss = CrossEntropyLoss(ignore_index=255, avg_non_ignore=True, loss_weight=0.5)
+    expected = 0.5 * F.cross_entropy(torch.cat(found), torch.cat(wanted), ignore_index=255)
+    torch.testing.assert_close(roi_semantic_loss(loss, logits, samples), expected)
+
+
+def test_loss_inside_boxes_of_images_without_any():
+    logits = torch.randn(1, 5, 8, 12, requires_grad=True)
+    (sample,) = with_targets(torch.zeros(1, 32, 48).long())
+    sample.gt_instances = InstanceData(bboxes=torch.zeros(0, 4))
+    loss = roi_semantic_loss(CrossEntropyLoss(avg_non_ignore=True), logits, [sample])
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))

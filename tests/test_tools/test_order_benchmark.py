@@ -5,13 +5,14 @@ import json
 import runpy
 import sys
 from math import comb
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import OrderedThings, PanopticAnnotations
@@ -196,12 +197,19 @@ def perfect_detector(photographs, monkeypatch):
     def predict(model, image):
         assert model == ('config.py', 'model.pth')
         masks = known[image.tobytes()]
+        count = len(masks)
+        # Its fusion takes the detections from front to back, and orders them so.
+        ahead = torch.ones((count, count), dtype=torch.bool).triu(1)
+        fused = dict(
+            occlusion=SimpleNamespace(in_front=ahead), detections=torch.arange(count).flip(0)
+        )
         return DetDataSample(
+            pred_panoptic_seg=PixelData(metainfo=fused),
             pred_instances=InstanceData(
                 masks=torch.from_numpy(masks),
                 scores=torch.linspace(0.9, 0.7, len(masks)),  # from back to front
                 bboxes=torch.arange(4 * len(masks)).view(-1, 4) * 100.0,  # no duplicates
-            )
+            ),
         )
 
     monkeypatch.setattr('mmbanet.apis.predict', predict)
@@ -237,7 +245,8 @@ def test_own_detections_of_a_model(photographs, benchmark_folder, tmp_path, monk
     assert f'{detections["recall"]["percent"]}% of the pairs' in capsys.readouterr().out
     # The scores put the one behind in front.
     assert detections['rules']['score order']['all']['percent'] == 0
-    assert 'score order' not in true['rules']
+    assert detections['rules']["the model's own fusion"]['all']['percent'] == 100
+    assert not {'score order', "the model's own fusion"} & set(true['rules'])
 
 
 @pytest.mark.usefixtures('perfect_detector')

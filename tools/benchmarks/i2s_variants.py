@@ -27,6 +27,7 @@ from frozen_features import ANNOTATED, DETECTIONS, Frozen, freeze, without_chanc
 from fusion_learning import shorten
 from harness import make_report
 from i2s_heads import HALF, NO_INLAY, VARIANTS, LinearHead, Variant, VariantHead
+from image_counts import choices, counts_of, mean_iou, panoptic_metric, quality, with_interval
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -38,7 +39,6 @@ from torch import Tensor, nn
 from mmbanet.apis import init_model
 from mmbanet.engine.checkpoints import check_checkpoint
 from mmbanet.engine.launch import argument_parser, load_config, output_file
-from mmbanet.evaluation import PanopticMetric
 from mmbanet.models import I2SHead
 from mmbanet.models.fusion.compose import compose_panoptic_map
 from mmbanet.models.roi.gt_boxes import sample_gt_boxes
@@ -46,14 +46,13 @@ from mmbanet.models.semantic.logits import label_maps
 
 AS_TRAINED = 'as trained, with the rest'
 METRICS = ('mIoU_St', 'PQ_St')
-RESAMPLES = 2000
 
 
 class Counts(NamedTuple):
-    """What is counted in each of N images, over which metrics are computed.
+    """What is counted of stuff in each of N images.
 
     Attributes:
-        quality: (N, S, 4), of PQ, of the stuff classes.
+        quality: (N, S, 4), of PQ.
         iou: (N, S, 2), intersection and union.
     """
 
@@ -62,16 +61,7 @@ class Counts(NamedTuple):
 
     def values(self, times: np.ndarray) -> np.ndarray:
         """(2, R): :data:`METRICS` in percent where images count ``times`` (R, N)."""
-
-        def total(counts: np.ndarray) -> list[np.ndarray]:
-            return np.moveaxis(np.tensordot(times, counts, axes=1), -1, 0)
-
-        iou, matched, false, missed = total(self.quality)
-        shared, union = total(self.iou)
-        # Classes that are neither annotated nor predicted do not count.
-        shares = (shared, union), (iou, matched + 0.5 * (false + missed))
-        means = [np.nanmean(part / np.where(of > 0, of, np.nan), axis=1) for part, of in shares]
-        return 100 * np.stack(means)
+        return np.stack([mean_iou(times, self.iou), quality(times, self.quality)])
 
 
 def main() -> None:
@@ -189,12 +179,7 @@ class Tester:
     """
 
     def __init__(self, cfg: Config, dataset_meta: dict, images: list[Frozen]) -> None:
-        settings = next(
-            dict(item) for item in cfg.test_evaluator if item['type'] == 'mmbanet.PanopticMetric'
-        )
-        settings.pop('type')
-        self.metric = PanopticMetric(**settings | dict(stuff_iou=True))
-        self.metric.dataset_meta = dataset_meta
+        self.metric = panoptic_metric(cfg, dataset_meta, stuff_iou=True)
         fusion = cfg.model.panoptic_fusion_head
         self.classes = fusion.num_things_classes, fusion.num_stuff_classes
         self.limit = cfg.model.test_cfg.panoptic.stuff_area_limit
@@ -223,15 +208,8 @@ class Tester:
                 pred_sem_seg=dict(sem_seg=labels),
             )
             self.metric.process({}, [sample])
-        return Counts(*(self._stuff(name, width) for name, width in (('PQ', 4), ('IoU', 2))))
-
-    def _stuff(self, name: str, width: int) -> np.ndarray:
-        """(N, S, width) of what the metric counts."""
-        counts = np.zeros((len(self.metric.results), sum(self.classes), width))
-        for of_image, result in zip(counts, self.metric.results):
-            labels, values = result[name]
-            of_image[labels] = values
-        return counts[:, self.classes[0] :]
+        first = self.classes[0]
+        return Counts(*(counts_of(self.metric, name)[:, first:] for name in ('PQ', 'IoU')))
 
 
 def summarize(counts: dict[str, Sequence[dict[str, Counts]]]) -> dict[str, dict]:
@@ -244,32 +222,23 @@ def summarize(counts: dict[str, Sequence[dict[str, Counts]]]) -> dict[str, dict]
         ``percent``, ``seeds`` (each one's) and ``difference`` from :data:`NO_INLAY` with the bounds
         ``low`` and ``high`` of its interval.
     """
-    images = len(counts[NO_INLAY][0][DETECTIONS].iou)
-    draws = np.random.default_rng(0).multinomial(
-        images, np.full(images, 1 / images), size=RESAMPLES
-    )
-    times = np.concatenate([np.ones((1, images), dtype=draws.dtype), draws])
+    times = choices(len(counts[NO_INLAY][0][DETECTIONS].iou))
     rows = {name: {} for name in counts}
     for kind in (DETECTIONS, ANNOTATED):
-        # (seeds, metrics, 1 + draws)
+        # (seeds, metrics, choices of images)
         values = {
             name: np.stack([of_seed[kind].values(times) for of_seed in by_seed])
             for name, by_seed in counts.items()
         }
         for name, found in values.items():
             differences = found.mean(axis=0) - values[NO_INLAY].mean(axis=0)
-            bounds = np.percentile(differences[:, 1:], [2.5, 97.5], axis=1).T
             rows[name][kind] = {
                 metric: dict(
                     percent=float(of_seeds.mean()),
                     seeds=of_seeds.tolist(),
-                    difference=float(difference),
-                    low=float(low),
-                    high=float(high),
+                    **with_interval(difference),
                 )
-                for metric, of_seeds, difference, (low, high) in zip(
-                    METRICS, found[:, :, 0].T, differences[:, 0], bounds
-                )
+                for metric, of_seeds, difference in zip(METRICS, found[:, :, 0].T, differences)
             }
     return rows
 

@@ -5,7 +5,9 @@
 composes scenes of a COCO panoptic data set (see ``tools/make_scenes.py --photographs``), looks at
 their things with true masks, through a simulated mask head and, with ``--model CONFIG CHECKPOINT``,
 as a model detects them, asks every rule about every occluded pair and writes tables, plots and
-``order.json``. A pair of which a rule cannot tell counts half. In place of ``--photographs``:
+``order.json``. A pair of which a rule cannot tell counts half. Of its own detections the model's
+own fusion is asked, too: with OCFusion's or OANet's head, what that has learned. In place of
+``--photographs``:
 
 * ``--generated ROOT``: scenes on disk, of tools/make_scenes.py;
 * ``--coco ROOT``: COCO itself, whose instance masks and panoptic map together say who is in front;
@@ -32,7 +34,7 @@ from mmengine.utils import ProgressBar
 from order_data import add_arguments, open_data
 from order_inputs import MIN_IOU, NMS, Scene, ask, build_rows, detect, look
 from order_pictures import COLORS, draw_examples
-from order_rules import RULES, SCORE
+from order_rules import OWN, RULES, SCORE
 from order_statistics import mcnemar, share
 
 from mmbanet.apis import init_model
@@ -142,6 +144,8 @@ def collect(data: Sequence, views: dict[str, Callable[..., Scene]]) -> dict[str,
                 told = {}
                 if scene.scores is not None:
                     told[SCORE] = (scene.scores[scene.pairs] @ torch.tensor([1.0, -1.0])).numpy()
+                if scene.own is not None:
+                    told[OWN] = scene.own.numpy()
                 for name, values in (told | ask(rows, scene)).items():
                     evidence.setdefault(name, []).append(values)
         progress.update()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from order_data import compose
 from torch import Tensor, nn
 
@@ -38,6 +39,8 @@ class Scene(NamedTuple):
         pairs: (M, 2) int64, (front, behind).
         facts: Of each pair: see :func:`describe`.
         scores: (K,) of detections.
+        own: (M,) of the model that detects, in its own panoptic map: 1 where the front is in front,
+            -1 where it is behind, 0 where they do not overlap there; None: it does not say.
     """
 
     image: Tensor
@@ -45,6 +48,7 @@ class Scene(NamedTuple):
     pairs: Tensor
     facts: list[dict]
     scores: Tensor | None = None
+    own: Tensor | None = None
 
 
 def load_scene(
@@ -95,13 +99,28 @@ def detect(
         TypeError: The model predicts no masks.
     """
     bgr = image.permute(1, 2, 0).numpy()[..., ::-1]
-    instances = predict(model, np.ascontiguousarray(bgr)).pred_instances
+    sample = predict(model, np.ascontiguousarray(bgr))
+    instances = sample.pred_instances
     if 'masks' not in instances:
         raise TypeError('--model must predict instance masks, got one that predicts none')
     chosen = select_detections(instances, score_thr, NMS)
     masks = instances.masks[chosen].numpy().astype(bool)
     scene = _scene(image, things, masks, match(masks, things), number)
-    return scene._replace(scores=instances.scores[chosen])
+    own = own_order(sample, chosen[scene.pairs])
+    return scene._replace(scores=instances.scores[chosen], own=own)
+
+
+def own_order(sample: DetDataSample, pairs: Tensor) -> Tensor | None:
+    """See :attr:`Scene.own`, of pairs (M, 2) of all detections."""
+    panoptic = sample.get('pred_panoptic_seg', {})
+    graph = panoptic.get('occlusion')
+    if graph is None:
+        return None
+    count = len(sample.pred_instances)
+    ahead = torch.zeros((count, count))
+    fused = panoptic.get('detections')
+    ahead[fused[:, None], fused] = graph.in_front.float()
+    return (ahead - ahead.T)[pairs[:, 0], pairs[:, 1]]
 
 
 def match(masks: np.ndarray, things: OrderedThings) -> dict[int, int]:

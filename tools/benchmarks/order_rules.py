@@ -15,3 +15,4 @@ RULES = {
     'combined': [dict(type='mmbanet.CombinedOrder')],
 }
 SCORE = 'score order'  # no rule: the higher score is in front
+OWN = "the model's own fusion"  # whatever decides there, such as a learned head

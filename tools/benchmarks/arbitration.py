@@ -69,7 +69,7 @@ def compare(cfg: Config, checkpoint: str) -> dict:
     classes = head.num_things_classes, head.num_stuff_classes
     panoptic = cfg.model.test_cfg.panoptic
     loader = Runner.build_dataloader(cfg.test_dataloader)
-    metrics = {rule: panoptic_metric(cfg, model.dataset_meta) for rule in RULES}
+    metrics = {rule: panoptic_metric(cfg, model.dataset_meta, stuff_iou=False) for rule in RULES}
     judged, owned = {rule: np.zeros(2) for rule in RULES}, np.zeros(2)
     progress = ProgressBar(len(loader.dataset))
     for given in model_outputs(model, loader):

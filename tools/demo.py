@@ -14,13 +14,12 @@ import time
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmbanet.apis import evaluate
+from mmbanet.apis import evaluate, read_image
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.engine.fingerprints import differences, training_fingerprint
 from mmbanet.engine.launch import argument_parser, load_config
@@ -182,7 +181,7 @@ def draw(cfg: Config, maps: dict[str, dict[str, np.ndarray]], folder: Path) -> l
     palette = class_palette(dataset.metainfo)
     rows = []
     for path in ranked[: ROWS_PER_PICTURE * PICTURES]:
-        image = cv2.imread(path)[:, :, ::-1]
+        image = read_image(path)[:, :, ::-1]
         panoptic = [heuristic[path], aware[path], load_panoptic_map(infos[path])]
         rows.append([image, *(colorize(segments, palette) for segments in panoptic)])
     titles = ['image', *RULES, 'ground truth']

@@ -16,14 +16,13 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import DictAction
 from torch import nn
 
-from mmbanet.apis import init_model, predict
+from mmbanet.apis import init_model, predict, read_image
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.visualization import (
     class_palette,
@@ -47,7 +46,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for path, picture in pictures.items():
         sample = predict(model, path)
-        write_picture(picture, draw(cv2.imread(str(path))[..., ::-1], sample, metainfo))
+        write_picture(picture, draw(read_image(path)[..., ::-1], sample, metainfo))
         print(f'\n{path} -> {picture}\n{describe(sample, metainfo["classes"])}', flush=True)
 
 

@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 from mmengine.fileio import get
 
-from .inference import check_array, decode_image, read_image
+from mmbanet.datasets.image_files import decode_image, read_image
+
+from .inference import check_array
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')

@@ -7,9 +7,7 @@ import os.path as osp
 from collections.abc import Sequence
 from functools import partial
 from os import PathLike
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -23,6 +21,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmbanet.datasets.image_files import read_image
 from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, check_checkpoint, load_whole
 from mmbanet.engine.launch import read_config
 
@@ -113,34 +112,13 @@ def predict_batch(model: nn.Module, images: Sequence[np.ndarray]) -> list[DetDat
         return [sample.cpu() for sample in model.test_step(pseudo_collate(batch))]
 
 
-def read_image(path: str | PathLike) -> np.ndarray:
-    """(H, W, 3) uint8 BGR of any image file, turned as its EXIF data says.
-
-    Raises:
-        ValueError: The file is no image.
-    """
-    return decode_image(Path(path).read_bytes(), path)
-
-
-def decode_image(data: bytes, source: str | PathLike) -> np.ndarray:
-    """As :func:`read_image`, of a file's bytes; ``source`` is what an error names."""
-    try:
-        values = np.frombuffer(data, dtype=np.uint8)
-        image = cv2.imdecode(values, cv2.IMREAD_COLOR) if data else None
-    except cv2.error as error:  # more pixels than OpenCV reads
-        raise ValueError(f'not an image that can be read: {source} ({error.err})') from error
-    if image is None:
-        raise ValueError(f'not an image: {source}')
-    return image
-
-
 def _test_pipeline(cfg: Config, kind: type) -> Compose:
     """The test pipeline without annotations, for paths (``str``) or arrays."""
     steps = []
     for step in get_test_pipeline_cfg(cfg):
         if step['type'].endswith('Annotations'):
             continue
-        if kind is np.ndarray and step['type'].endswith('LoadImageFromFile'):
+        if kind is np.ndarray and step['type'].endswith(('LoadImage', 'LoadImageFromFile')):
             step = dict(step, type='mmdet.LoadImageFromNDArray')
         steps.append(step)
     return Compose(steps)
@@ -155,8 +133,7 @@ def _checked(image: Image) -> str | np.ndarray:
     path = str(image)
     if not osp.isfile(path):
         raise FileNotFoundError(f'image not found: {osp.abspath(path)}')
-    if cv2.imread(path) is None:
-        raise ValueError(f'not an image: {osp.abspath(path)}')
+    read_image(path)
     return path
 
 

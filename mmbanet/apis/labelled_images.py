@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mmbanet.datasets import CocoOrder, PanopticAnnotations
-from mmbanet.datasets.annotation_files import read_segment_ids
+from mmbanet.datasets.annotation_files import read_json, read_segment_ids
 from mmbanet.datasets.coco_file import name_image
+from mmbanet.datasets.file_check import say_outside
 from mmbanet.evaluation.panoptic_quality import average_quality, count_matches
 from mmbanet.evaluation.panoptic_truth import PanopticTruth
 from mmbanet.scenes.true_depth import TrueDepth, check_depth
@@ -152,6 +152,7 @@ class DataSet(_Annotated):
             for segment in annotation['segments_info']
         ]
         path = self.images / image['file_name']
+        say_outside(str(path), str(self.images), self.annotations.notices)
         return _labelled(image['file_name'], path, ids, segments, self._pairs(image_id, ids))
 
     def _pairs(self, image_id: str | int, ids: np.ndarray) -> list[Pair] | None:
@@ -223,10 +224,16 @@ class Predictions(_Annotated):
         )
         name = annotation['file_name'].removesuffix('.png')
         record = self.folder / 'segments' / f'{name}.json'
+        facts = read_json(str(record), 'record of mmbanet predict')
         try:
-            facts = json.loads(record.read_bytes())
+            labels = range(len(self.classes))
             segments = [
-                dict(id=s['id'], label=s['category'], score=s['score']) for s in facts['segments']
+                dict(
+                    id=s['id'],
+                    label=labels.index(s['category']),
+                    score=None if s['score'] is None else float(s['score']),
+                )
+                for s in facts['segments']
             ]
             ordered = [s for s in facts['segments'] if 'overlaps' in s]
             pairs = [
@@ -241,6 +248,7 @@ class Predictions(_Annotated):
                 f'{record}: not as mmbanet predict writes it ({error!r}); predict it again'
             ) from None
         png = self.folder / 'panoptic' / annotation['file_name']
+        say_outside(str(png), str(self.folder / 'panoptic'), self.annotations.notices)
         size = image['height'], image['width']
         ids = read_segment_ids(str(png), size, name_image(image_id, image))
         things = sum(bool(self.is_thing[s['label']]) for s in segments)

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from tqdm import tqdm
 
-from mmbanet.datasets.panoptic_files import write_whole
+from mmbanet.datasets.panoptic_files import folder_within, write_whole
 from mmbanet.visualization.panoptic import class_palette, write_picture
 from mmbanet.visualization.picture import draw_panoptic
 
@@ -116,7 +116,7 @@ class PanopticInferencer:
                         print(f'{item.source}: {result.summary()}')
                     if out_dir and not no_save_pred:
                         path = Path(out_dir) / 'preds' / f'{item.name}.json'
-                        path.parent.mkdir(parents=True, exist_ok=True)
+                        folder_within(Path(out_dir), path.parent)
                         text = json.dumps(list(result), indent=1) + '\n'
                         write_whole(path, lambda partial, text=text: partial.write_text(text))
                     if return_vis or (out_dir and not no_save_vis):
@@ -125,7 +125,7 @@ class PanopticInferencer:
                             pictures.append(picture)
                         if out_dir and not no_save_vis:
                             path = Path(out_dir) / 'vis' / f'{item.name}.jpg'
-                            path.parent.mkdir(parents=True, exist_ok=True)
+                            folder_within(Path(out_dir), path.parent)
                             write_picture(path, picture)
                 progress.update(len(batch))
         return dict(predictions=predictions, visualization=pictures if return_vis else None)

@@ -27,7 +27,8 @@ from mmbanet.apis.image_sources import (
     find_images,
     open_images,
 )
-from mmbanet.datasets.panoptic_files import write_segment_map, write_whole
+from mmbanet.datasets.annotation_files import read_json
+from mmbanet.datasets.panoptic_files import folder_within, write_segment_map, write_whole
 from mmbanet.visualization.panoptic import write_picture
 
 EPILOG = """
@@ -261,10 +262,10 @@ def write_prediction(
         out / folder / f'{item.name}{suffix}'
         for folder, suffix in (('panoptic', '.png'), ('pictures', '.jpg'), ('segments', '.json'))
     )
-    png.parent.mkdir(parents=True, exist_ok=True)
+    folder_within(out, png.parent)
     write_whole(png, lambda partial: write_segment_map(partial, result.segment_ids))
     if picture is not None:
-        jpg.parent.mkdir(parents=True, exist_ok=True)
+        folder_within(out, jpg.parent)
         write_picture(jpg, picture)
     height, width = result.segment_ids.shape
     facts = dict(
@@ -273,7 +274,7 @@ def write_prediction(
         width=width,
         segments=[dict(s, category_name=result.classes[s['category']]) for s in result],
     )
-    record.parent.mkdir(parents=True, exist_ok=True)
+    folder_within(out, record.parent)
     write_whole(record, lambda partial: partial.write_text(json.dumps(facts, indent=1) + '\n'))
 
 
@@ -292,7 +293,7 @@ def write_coco(out: Path, names: Sequence[str], dataset_meta: dict) -> None:
         record = out / 'segments' / f'{name}.json'
         if not record.exists():
             continue
-        facts = json.loads(record.read_text())
+        facts = read_json(str(record), 'record of mmbanet predict')
         size = dict(height=facts['height'], width=facts['width'])
         content['images'].append(dict(id=number, file_name=Path(facts['file']).name, **size))
         content['annotations'].append(

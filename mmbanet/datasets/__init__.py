@@ -3,6 +3,7 @@
 from .coco_order import CocoOrder
 from .cocoa import CocoaAnnotations
 from .kins import KinsAnnotations
+from .load_image import LoadImage
 from .load_instance_order import LoadInstanceOrder, PackOrderedInputs
 from .load_panoptic_annotations import LoadPanopticAnnotations
 from .ordered_things import OrderedThings
@@ -14,6 +15,7 @@ __all__ = [
     'CocoOrder',
     'CocoaAnnotations',
     'KinsAnnotations',
+    'LoadImage',
     'LoadInstanceOrder',
     'LoadPanopticAnnotations',
     'OrderedThings',

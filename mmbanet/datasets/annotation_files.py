@@ -1,4 +1,4 @@
-"""Files of annotations as they lie on a disk or a server: JSON, PNGs of segment ids, image headers.
+"""Files of annotations as they lie on a disk or a server: JSON and PNGs of segment ids.
 
 Every error names the file. Nothing is decoded before its header has been compared with what the
 annotations say of it.
@@ -10,7 +10,9 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import os.path as osp
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,12 +21,10 @@ import cv2
 import numpy as np
 from mmengine.fileio import get
 from mmengine.logging import print_log
-from PIL import Image
 
 PNG_START = b'\x89PNG\r\n\x1a\n'
+PNG_HEADER = 33  # bytes
 GREY, GREY_ALPHA = 0, 4  # PNG's types of colour
-EXIF_ORIENTATION = 0x0112
-FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
 
 _NO_EXCEPTION_IS_CAUGHT = nullcontext()
 
@@ -70,14 +70,35 @@ def is_local(path: str, backend_args: dict | None = None) -> bool:
     return '://' not in path and (backend_args or {}).get('backend', 'local') == 'local'
 
 
+def check_regular(path: str, what: str) -> None:
+    """Raises an error unless there is a file of this machine's file system, which can be read.
+
+    Of a pipe, a read would wait for ever, of a device it would not end.
+
+    Raises:
+        FileNotFoundError: There is nothing of this name.
+        ValueError: It is a folder, a pipe or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f'{what} not found: {osp.abspath(path)}') from None
+    if not stat.S_ISREG(mode):
+        kind = 'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'
+        raise ValueError(f'{osp.abspath(path)}: this {what} is {kind}, not a file')
+
+
 def read_bytes(path: str, what: str, backend_args: dict | None = None) -> bytes:
     """The content of a file, through MMEngine's file backends.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, is empty, or is only Git LFS's pointer to the file.
+        ValueError: It cannot be read, is no file, is empty, or is only Git LFS's pointer to the
+            file.
     """
-    path = osp.abspath(path) if is_local(path, backend_args) else path
+    if is_local(path, backend_args):
+        path = osp.abspath(path)
+        check_regular(path, what)
     try:
         content = get(path, backend_args=backend_args)
     except FileNotFoundError:
@@ -138,7 +159,7 @@ def read_segment_ids(
 def decode_segment_ids(content: bytes, path: str, size: tuple[int, int], image: str) -> np.ndarray:
     """As :func:`read_segment_ids`, of the file's content; the path is for messages."""
     try:
-        _check_png_header(content, size)
+        check_png_header(content, size)
     except ValueError as error:
         raise ValueError(f'{osp.abspath(path)}: {image}: {error}') from None
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -155,8 +176,9 @@ def decode_segment_ids(content: bytes, path: str, size: tuple[int, int], image: 
     return rgb0.view('<i4')[..., 0]
 
 
-def _check_png_header(content: bytes, size: tuple[int, int]) -> None:
-    if not content.startswith(PNG_START) or len(content) < 33:
+def check_png_header(content: bytes, size: tuple[int, int]) -> None:
+    """Raises a ValueError unless the first bytes of a PNG are those of a map of ids (H, W)."""
+    if not content.startswith(PNG_START) or len(content) < PNG_HEADER:
         raise ValueError('not readable as a PNG; it must be one, with ids as R + 256 G + 256² B')
     width, height, depth, colour = struct.unpack('>IIBB', content[16:26])
     if depth == 16 or colour in (GREY, GREY_ALPHA):
@@ -169,65 +191,4 @@ def _check_png_header(content: bytes, size: tuple[int, int]) -> None:
         raise ValueError(
             f'the PNG has {height}x{width} pixels (height x width), the JSON file says '
             f'{size[0]}x{size[1]}; they must be those of the image'
-        )
-
-
-def check_image_header(
-    path: str, size: tuple[int, int], image: str, exif: bool, notices: Notices
-) -> None:
-    """Compares the size of an image that lies on this machine with the JSON's, without decoding it.
-
-    Args:
-        path: Of the image.
-        size: H and W, as the JSON file states them.
-        image: Which image it is, for messages.
-        exif: Whether it will be loaded as its EXIF data turn it.
-        notices: Says where the size cannot tell whether the annotations are turned as well.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no image, or has another size.
-    """
-    where = f'{osp.abspath(path)}: {image}'
-    said = f'the JSON file says {size[0]}x{size[1]} (height x width)'
-    try:
-        with Image.open(path) as header:
-            found = header.size[::-1]
-            orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{image}: image not found: {osp.abspath(path)}') from None
-    except Image.DecompressionBombError as error:
-        if size[0] * size[1] > Image.MAX_IMAGE_PIXELS:
-            return  # as large as the JSON file says it is; Pillow does not tell
-        raise ValueError(f'{where}: {said}, but: {error}') from None
-    except (OSError, SyntaxError, ValueError) as error:
-        is_known = osp.splitext(path)[1].lower() in Image.registered_extensions()
-        if not is_known and cv2.haveImageReader(path):
-            return
-        raise ValueError(
-            f'{where}: not readable as an image ({error}); it is empty, cut off or damaged, get it '
-            'again'
-        ) from None
-    remedy = (
-        'if the annotations were drawn on the image as stored, load it by '
-        "dict(type='LoadImageFromFile', color_type='color_ignore_orientation')"
-    )
-    is_turned = orientation >= FIRST_TURNED
-    loaded = found[::-1] if is_turned else found
-    if loaded != tuple(size):
-        turned = f', turned by its EXIF data; {remedy}' if is_turned else ''
-        raise ValueError(
-            f'{where}: the image has {loaded[0]}x{loaded[1]} pixels{turned}; {said}; both must '
-            'agree'
-        )
-    if orientation != 1 and not (is_turned and found != loaded):
-        notices.say('exif', f'{where}: its EXIF data turn or mirror it; {remedy}')
-
-
-def check_loaded_size(path: str, found: tuple[int, int], size: tuple[int, int], image: str) -> None:
-    """Raises a ValueError if an image was loaded in another size (H, W) than that of the JSON."""
-    if tuple(found) != tuple(size):
-        raise ValueError(
-            f'{osp.abspath(path)}: {image}: loaded with {found[0]}x{found[1]} pixels (height x '
-            f'width), but annotated with {size[0]}x{size[1]}'
         )

@@ -6,6 +6,9 @@ from typing import Any
 
 from .annotation_files import Notices, read_json
 
+MAX_SIDE = 2**20  # pixels, what OpenCV reads at most
+LARGEST = 2**63
+
 
 class CocoFile:
     """An annotation file of COCO's, without its annotations.
@@ -102,8 +105,8 @@ class CocoFile:
         place = f'{self.ann_file}: {name_image(image_id, image)}'
         for key in ('height', 'width'):
             check(
-                is_integer(image.get(key)) and image[key] > 0,
-                wrong(place, image, key, 'a positive integer'),
+                is_integer(image.get(key)) and 0 < image[key] <= MAX_SIDE,
+                wrong(place, image, key, f'an integer from 1 to {MAX_SIDE}'),
             )
 
 
@@ -115,17 +118,18 @@ def name_image(image_id: int | str, image: dict) -> str:
 def check_file_name(place: str, entry: dict) -> None:
     """Raises a ValueError unless an entry names a file."""
     name = entry.get('file_name')
-    check(name and isinstance(name, str), wrong(place, entry, 'file_name', "a file's name"))
+    is_name = name and isinstance(name, str) and '\0' not in name
+    check(is_name, wrong(place, entry, 'file_name', "a file's name"))
 
 
 def is_integer(value: Any) -> bool:
-    """True of JSON's integers, not of its true and false."""
-    return type(value) is int
+    """True of JSON's integers as far as NumPy knows them, not of its true and false."""
+    return type(value) is int and abs(value) < LARGEST
 
 
 def is_number(value: Any) -> bool:
     """True of JSON's numbers, also of NaN and Infinity."""
-    return type(value) in (int, float)
+    return type(value) is float or is_integer(value)
 
 
 def is_id(value: Any) -> bool:

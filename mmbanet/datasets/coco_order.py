@@ -11,6 +11,7 @@ from mmbanet.structures import instance_order, instance_owner
 
 from .annotation_files import read_segment_ids
 from .coco_file import name_image
+from .file_check import say_outside
 from .instance_annotations import InstanceAnnotations
 from .ordered_things import OrderedThings
 from .panoptic_annotations import PanopticAnnotations, check_png_ids
@@ -70,6 +71,7 @@ class CocoOrder:
         image, annotation = self.panoptic.images[image_id], self.panoptic.annotations[image_id]
         size, name = (image['height'], image['width']), name_image(image_id, image)
         path = osp.join(self.seg_prefix, annotation['file_name'])
+        say_outside(path, self.seg_prefix, self.panoptic.notices, self.backend_args)
         ids = read_segment_ids(path, size, name, self.backend_args)
         segments = {s['id']: s for s in annotation['segments_info']}
         found = {i for i in np.unique(ids).tolist() if i}

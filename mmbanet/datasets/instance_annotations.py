@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from .annotation_files import Notices, collector_paused
@@ -87,7 +88,13 @@ class InstanceAnnotations(CocoFile):
                 (file.images[image_id]['height'], file.images[image_id]['width'])
                 for file in (self, panoptic)
             )
+            names = [PurePath(file.images[image_id]['file_name']).stem for file in (self, panoptic)]
             with self.notices.apart('image'):
+                if names[0] != names[1]:
+                    raise ValueError(
+                        f'{self.where(image_id)}: in {panoptic.ann_file}, the image of this id is '
+                        f'{names[1]}; both files must number the images alike'
+                    )
                 if here != there:
                     raise ValueError(
                         f'{self.where(image_id)}: its height and width are {here} here, {there} in '

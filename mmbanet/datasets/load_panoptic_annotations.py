@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.registry import TRANSFORMS
 
-from .annotation_files import Notices, check_loaded_size, read_segment_ids
+from .annotation_files import Notices, read_segment_ids
+from .image_files import check_loaded_size
 from .panoptic_annotations import check_png_ids, settle_box
 from .segmentation import encode_segmentation
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
+from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from mmbanet.registry import DATASETS
 from mmbanet.structures import encode_ids
 
-from .annotation_files import (
-    Notices,
-    check_image_header,
-    collector_paused,
-    is_local,
-    read_segment_ids,
-)
+from .annotation_files import Notices, collector_paused, is_local, read_segment_ids
 from .coco_file import name_image
+from .file_check import check_pngs, find_unreadable, raise_first
 from .instance_annotations import Instance, InstanceAnnotations
-from .load_panoptic_annotations import LoadPanopticAnnotations
+from .load_image import LoadImage
+from .load_panoptic_annotations import VOID, LoadPanopticAnnotations
 from .panoptic_annotations import PanopticAnnotations
 
 
@@ -34,9 +33,12 @@ class PanopticDataset(CocoPanopticDataset):
       before stuff, whatever the order in the file.
     * An image's PNG is the one that its annotation names. Images without annotation are left out,
       unless the file has no annotations at all, as COCO's files of test images.
-    * Sizes of images and PNGs are compared with the annotations before anything is decoded, ids
-      when a PNG is read: mmdet's ``LoadPanopticAnnotations`` in the pipeline becomes
-      :class:`LoadPanopticAnnotations`. A ``bbox`` of None is one that it computes.
+    * Files that the pipeline reads from this machine are looked at when the data set is built: that
+      all are there, begin and end as they must, and have the annotated size. What cannot be read
+      stops, or is left out of training with ``ignore_empty`` of :class:`LoadImage`.
+    * mmcv's ``LoadImageFromFile`` and mmdet's ``LoadPanopticAnnotations`` in the pipeline become
+      :class:`LoadImage` and :class:`LoadPanopticAnnotations`. These compare the sizes before they
+      decode, and ids when a PNG is read. A ``bbox`` of None is one that the latter computes.
 
     * Things, to train on, are those of COCO's instance annotations, whose masks overlap (the tie's
       lies on its person's) as those of panoptic PNGs never do. An instance without a pixel is left
@@ -46,26 +48,36 @@ class PanopticDataset(CocoPanopticDataset):
         instances_ann_file: COCO's instance annotations, below ``data_root`` if
             relative. None trains on the masks of the PNGs, with a warning. Not used in
             ``test_mode``.
+        check_files: Whether to look at the files; in any case each is checked when it is loaded.
 
     Raises:
-        FileNotFoundError: A folder or an annotation file is missing.
+        FileNotFoundError: A folder, an annotation file or an image is missing.
         ValueError: An annotation file is not right (:class:`PanopticAnnotations`,
             :class:`InstanceAnnotations`), the two are not of the same images and things, the
-            categories are not the metainfo's classes, none of these is a thing, or the filter
-            leaves nothing.
+            categories are not the metainfo's classes, none of these is a thing, an image or a PNG
+            is not as annotated, or the filter leaves nothing.
     """
 
-    def __init__(self, *args, instances_ann_file: str | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        instances_ann_file: str | None = None,
+        check_files: bool = True,
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
         self.notices = Notices()
         self.instances_ann_file = instances_ann_file
-        super().__init__(*args, **kwargs)
+        self.check_files = check_files
+        super().__init__(*args, lazy_init=True, **kwargs)
         steps = self.pipeline.transforms
-        steps[:] = [
-            LoadPanopticAnnotations.of(step) if type(step) is MMDetLoadPanopticAnnotations else step
-            for step in steps
-        ]
-        colours = [getattr(step, 'color_type', '') for step in steps]
-        self._applies_exif = not any(colour.endswith('ignore_orientation') for colour in colours)
+        steps[:] = [_ours(step) for step in steps]
+        if self.test_mode:  # an evaluation without some of its images has other figures
+            for step in steps:
+                if isinstance(step, LoadImage):
+                    step.ignore_empty = False
+        if not lazy_init:
+            self.full_init()
 
     @collector_paused()
     def full_init(self) -> None:
@@ -89,18 +101,42 @@ class PanopticDataset(CocoPanopticDataset):
         self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
         self._num_things = len(metainfo['thing_classes'])
         instances = None if self.test_mode else self._load_instances(file)
-        chosen = file.annotations or file.images  # in the order of the images
+        annotated = file.annotations or file.images
+        chosen = [image_id for image_id in file.images if image_id in annotated]
+        if self.check_files:
+            chosen = self._check_files(file, chosen)
         return [
             self.parse_data_info(
                 dict(
-                    raw_img_info=image,
+                    raw_img_info=file.images[image_id],
                     raw_ann_info=file.annotations.get(image_id),
                     raw_instances=instances[image_id] if instances is not None else None,
                 )
             )
-            for image_id, image in file.images.items()
-            if image_id in chosen
+            for image_id in chosen
         ]
+
+    def _check_files(self, file: PanopticAnnotations, chosen: list) -> list:
+        """Looks at what the pipeline reads; the images that can be read, or are to be.
+
+        Raises:
+            FileNotFoundError, ValueError: A file cannot be read, and is not to be left out.
+        """
+        for step in self.pipeline.transforms:
+            if isinstance(step, LoadPanopticAnnotations) and self.data_prefix.get('seg'):
+                check_pngs(file, self.data_prefix['seg'], self.backend_args)
+            if not isinstance(step, LoadImage):
+                continue
+            folder, exif = self.data_prefix['img'], step.applies_exif
+            faults = find_unreadable(file, chosen, folder, exif, self.backend_args)
+            if not step.ignore_empty:
+                raise_first(faults, file.ann_file)
+            for fault in faults.values():
+                print_log(f'left out: {fault}', logger='current', level=logging.WARNING)
+            chosen = [image_id for image_id in chosen if image_id not in faults]
+            if not chosen:
+                raise ValueError(f'{file.ann_file}: none of its images can be read, see above')
+        return chosen
 
     def _join_prefix(self) -> None:
         """Puts ``data_root`` before relative paths."""
@@ -210,13 +246,14 @@ class PanopticDataset(CocoPanopticDataset):
             )
         return kept if self.filter_cfg.get('filter_empty_gt', False) else large
 
-    def prepare_data(self, idx: int) -> Any:
-        """An image, through the pipeline, after a look at its header."""
-        info = self.get_data_info(idx)
-        if is_local(info['img_path'], self.backend_args):
-            size, image = (info['height'], info['width']), f'image {info["img_id"]}'
-            check_image_header(info['img_path'], size, image, self._applies_exif, self.notices)
-        return self.pipeline(info)
+
+def _ours(step: Any) -> Any:
+    """The transform of this package in place of the one that checks less."""
+    if type(step) is MMDetLoadPanopticAnnotations:
+        return LoadPanopticAnnotations.of(step)
+    if type(step) is LoadImageFromFile and step.file_client_args is None:
+        return LoadImage.of(step)
+    return step
 
 
 def check_classes(metainfo: dict) -> None:
@@ -229,6 +266,11 @@ def check_classes(metainfo: dict) -> None:
         )
     if list(metainfo['classes']) != [*things, *stuff]:
         raise ValueError('metainfo: classes must be thing_classes followed by stuff_classes')
+    if len(metainfo['classes']) > VOID:
+        raise ValueError(
+            f'metainfo: {len(metainfo["classes"])} classes, but the label {VOID} is that of pixels '
+            f'without annotation: there may be {VOID} classes'
+        )
     if len({*things, *stuff}) != len(metainfo['classes']):
         raise ValueError('metainfo: classes must have a name each, some have the same')
 

@@ -27,9 +27,25 @@ def partial_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def folder_within(out: Path, folder: Path) -> Path:
+    """Makes a folder below the one that is written to.
+
+    Raises:
+        ValueError: It is elsewhere, by a link or by its name.
+    """
+    if not folder.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f'{folder} leads to {folder.resolve()}, outside of {out}, where alone is written: '
+            'remove the link, or choose another folder'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets ``write`` fill a file beside ``path`` and gives it that name when it is complete."""
     partial = path.with_name(f'.partial.{path.name}')
+    partial.unlink(missing_ok=True)  # a link would be followed
     try:
         write(partial)
         partial.replace(path)

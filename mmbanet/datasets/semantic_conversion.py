@@ -13,10 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from .class_map import ClassMap
+from .image_files import open_image
 from .panoptic_files import (
     distinct_ids,
     partial_folder,
@@ -177,11 +177,8 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def _read_values(path: Path) -> np.ndarray:
     """Grey levels, palette indices or packed colours of a label image, (H, W) int64."""
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert('RGB') if image.mode == 'RGBA' else image)
-    except OSError as error:
-        raise ValueError(f'{path}: not readable as an image') from error
+    with open_image(path) as image:
+        values = np.asarray(image.convert('RGB') if image.mode == 'RGBA' else image)
     values = values.astype(np.int64)
     if values.ndim == 2:
         return values
@@ -202,11 +199,8 @@ def _convert_one(
     """Writes the PNG of an image; returns its ``images`` and ``annotations`` entries."""
     values = _read_values(label)
     height, width = values.shape
-    try:
-        with Image.open(image) as header:
-            size = header.size
-    except OSError as error:
-        raise ValueError(f'{image}: not readable as an image') from error
+    with open_image(image) as header:
+        size = header.size
     if size != (width, height):
         raise ValueError(
             f'{label}: {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}'

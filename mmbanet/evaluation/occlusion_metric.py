@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from mmbanet.datasets import CocoOrder
+from mmbanet.datasets.file_check import check_pngs
+from mmbanet.datasets.image_files import read_image
 from mmbanet.registry import METRICS
 from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
 from mmbanet.structures import OcclusionGraph
@@ -90,6 +90,7 @@ class OcclusionMetric(BaseMetric):
             # Of pairs that overlap by less, accuracy_any_overlap tells.
             self.coco = CocoOrder(ann_file, seg_prefix, instances_ann_file, 0.0, backend_args)
             self.annotations = self.coco.panoptic
+            check_pngs(self.annotations, seg_prefix, backend_args)
         self.occlusion_thr = occlusion_thr
         self.dataset_meta = None
 
@@ -175,7 +176,7 @@ class OcclusionMetric(BaseMetric):
             kinds = None
             if (front, behind) in occluded and 2 * (overlap & true_overlap).sum() > overlap.sum():
                 if colours is None:
-                    colours = truth.mean_colours(_read(img_path))
+                    colours = truth.mean_colours(read_image(img_path)[..., ::-1])
                 kinds = truth.kinds(front, behind, colours)
             judged.append((bool(graph.in_front[i, j]), kinds))
         return dict(occluded=len(occluded), judged=judged)
@@ -200,10 +201,3 @@ class OcclusionMetric(BaseMetric):
 
 def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else float('nan')
-
-
-def _read(path: str) -> np.ndarray:
-    image = cv2.imread(path)
-    if image is None:
-        raise FileNotFoundError(f'image not found or not readable: {osp.abspath(path)}')
-    return image[..., ::-1]

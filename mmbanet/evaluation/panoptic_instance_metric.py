@@ -12,6 +12,7 @@ from mmengine.evaluator import BaseMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmbanet.datasets.file_check import check_pngs
 from mmbanet.registry import METRICS
 
 from .instance_truth import InstanceTruth
@@ -64,6 +65,7 @@ class PanopticInstanceMetric(BaseMetric):
             self.truth = InstanceTruth(ann_file, backend_args)
         else:
             self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
+            check_pngs(self.truth.annotations, seg_prefix, backend_args)
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:

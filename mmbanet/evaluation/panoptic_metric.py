@@ -10,6 +10,7 @@ from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results, prin
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
+from mmbanet.datasets.file_check import check_pngs
 from mmbanet.registry import METRICS
 from mmbanet.structures.matching import (
     Runs,
@@ -97,6 +98,7 @@ class PanopticMetric(BaseMetric):
                 f'boundary_dilation_ratio must be positive, got {boundary_dilation_ratio}'
             )
         self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
+        check_pngs(self.truth.annotations, seg_prefix, backend_args)
         self.classwise = classwise
         self.boundary = boundary
         self.boundary_dilation_ratio = boundary_dilation_ratio

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
+from mmbanet.datasets.file_check import say_outside
 from mmbanet.datasets.panoptic_annotations import check_png_ids, compare_area, name_image
 from mmbanet.structures.matching import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
 
@@ -86,6 +87,7 @@ class PanopticTruth:
         image = self.annotations.images[img_id]
         size = image['height'], image['width']
         path, name = self._png(img_id), name_image(img_id, image)
+        say_outside(path, self.seg_prefix, self.annotations.notices, self.backend_args)
         content = read_bytes(path, f'PNG of {name}', self.backend_args)
         return _decode(content, path, size, name), self._segments[img_id]
 

@@ -160,7 +160,7 @@ def _read_record(root: Path) -> tuple[dict | None, dict[str, str]]:
         found = json.loads((root / RECORD).read_text())
         files = found.pop('files')
         known = isinstance(files, dict) and {'version', *SPLITS, 'seed'} <= found.keys()
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         raise FileExistsError(

@@ -37,6 +37,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     # Encoding apart from writing: cv2.imwrite hides a full disk behind a return value.
     _, data = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]))
     partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)  # a link would be followed
     try:
         partial.write_bytes(data.tobytes())
         partial.replace(path)

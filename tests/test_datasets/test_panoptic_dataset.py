@@ -155,12 +155,11 @@ def test_a_photo_that_exif_turns(tmp_path, orientation, monkeypatch):
     Image.fromarray(pixels).save(tmp_path / 'img' / 'a.jpg', exif=exif)
     said = []
     monkeypatch.setattr(annotation_files, 'print_log', lambda message, **_: said.append(message))
-    dataset = build(tmp_path, pipeline=PIPELINE)
     if orientation == 6:
         with pytest.raises(ValueError, match=r'a\.jpg: .* 8x6 pixels, turned by .* says 6x8'):
-            dataset[0]
+            build(tmp_path, pipeline=PIPELINE)
     else:
-        assert dataset[0]['inputs'].shape[1:] == (6, 8)
+        assert build(tmp_path, pipeline=PIPELINE)[0]['inputs'].shape[1:] == (6, 8)
         assert any('a.jpg' in message and 'EXIF' in message for message in said)
     stored = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
     item = build(tmp_path, pipeline=[stored, *PIPELINE[1:]])[0]
@@ -189,6 +188,13 @@ def test_no_class_of_things(tmp_path):
     write_dataset(tmp_path, CATEGORIES[2:])
     with pytest.raises(ValueError, match='needs at least one thing class'):
         build(tmp_path, metainfo=dict(classes=stuff, thing_classes=(), stuff_classes=stuff))
+
+
+def test_more_classes_than_labels(tmp_path):
+    names = [f'class {number}' for number in range(256)]
+    write_dataset(tmp_path, [dict(id=i, name=n, isthing=1) for i, n in enumerate(names)])
+    with pytest.raises(ValueError, match='256 classes, but the label 255'):
+        build(tmp_path, metainfo=dict(classes=names, thing_classes=names, stuff_classes=[]))
 
 
 def test_images_without_annotation(tmp_path):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
-from mmbanet.apis import init_model, predict
+from mmbanet.apis import init_model, predict, read_image
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
@@ -39,7 +38,7 @@ def draw_results(models: dict[str, tuple[Config, str]], count: int, path: Path) 
     for info, *samples in zip(infos, *columns):
         maps = [sample.pred_panoptic_seg.sem_seg[0].numpy() for sample in samples]
         maps.append(load_panoptic_map(info))
-        image = cv2.imread(info['img_path'])[..., ::-1]
+        image = read_image(info['img_path'])[..., ::-1]
         rows.append([image, *(colorize(segments, palette) for segments in maps)])
     write_picture(path, draw_grid(rows, ['image', *models, 'ground truth']))
 

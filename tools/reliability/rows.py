@@ -4,7 +4,7 @@ from importlib import import_module
 
 from .row import Row
 
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ('malformed_annotations', 'broken_images', 'hostile_files')
 
 
 def all_rows() -> dict[str, Row]:

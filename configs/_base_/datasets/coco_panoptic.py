@@ -4,7 +4,8 @@ dataset_type = 'mmbanet.PanopticDataset'
 data_root = 'data/coco/'
 
 steps = dict(
-    image=dict(type='LoadImageFromFile'),
+    # ignore_empty=True in training leaves out images that cannot be read, with a warning.
+    image=dict(type='mmbanet.LoadImage'),
     annotations=dict(type='mmbanet.LoadPanopticAnnotations'),
     resize=dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     # The paper gives no size for its random crop. Crops without things train semantics.

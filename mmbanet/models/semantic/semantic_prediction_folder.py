@@ -82,7 +82,7 @@ class SemanticPredictionFolder(SemanticModel):
         if img_path is None:
             raise ValueError(
                 'img_path: a folder of predictions needs the path of each image, got None; load '
-                "images with LoadImageFromFile and keep 'img_path' in meta_keys of PackDetInputs"
+                "images with mmbanet.LoadImage and keep 'img_path' in meta_keys of PackDetInputs"
             )
         return self.folder / (Path(img_path).stem + self.suffix)
 
@@ -91,11 +91,14 @@ def _read(path: Path) -> np.ndarray:
     """Labels (H, W) int64."""
     if not path.is_file():
         raise FileNotFoundError(f'no semantic prediction of this image: {path}')
-    if path.suffix == '.npy':
-        labels = np.load(path, allow_pickle=False)
-    else:
-        with Image.open(path) as image:
-            labels = np.asarray(image)
+    try:
+        if path.suffix == '.npy':  # mapped: a header can claim to be of any size
+            labels = np.load(path, mmap_mode='r', allow_pickle=False)
+        else:
+            with Image.open(path) as image:
+                labels = np.asarray(image)
+    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f'{path}: not readable as a class map ({error})') from None
     if labels.ndim != 2 or labels.dtype.kind not in 'iub':
         raise ValueError(
             f'{path}: a class map has one integer per pixel (H, W), '

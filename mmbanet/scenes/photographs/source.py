@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from mmbanet.datasets import PanopticAnnotations
+from mmbanet.datasets.annotation_files import read_segment_ids
+from mmbanet.datasets.coco_file import name_image
+from mmbanet.datasets.file_check import check_pngs, find_unreadable, raise_first
+from mmbanet.datasets.image_files import open_image, read_image
 
 #: Quality of scenes whose frame is no JPEG.
 JPEG_QUALITY = 95
@@ -70,21 +74,22 @@ class PhotographSource:
         for what, folder in (('images', self.image_folder), ('PNGs', self.png_folder)):
             if not folder.is_dir():
                 raise FileNotFoundError(f'folder of {what} not found: {folder.resolve()}')
-        try:
-            content = json.loads(self.file.read_text())
-            self.categories = sorted(content['categories'], key=lambda c: not c['isthing'])
-            image_of = {image['id']: image for image in content['images']}
-            self.annotations = sorted(content['annotations'], key=lambda a: a['image_id'])
-            self.images = [image_of[a['image_id']] for a in self.annotations]
-            self.label_of = {c['id']: label for label, c in enumerate(self.categories)}
-            self.is_thing = [bool(c['isthing']) for c in self.categories]
-            num_things = sum(
-                self.is_thing[self.label_of[segment['category_id']]]
-                for annotation in self.annotations
-                for segment in annotation['segments_info']
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{self.file}: no COCO panoptic annotations ({error!r})') from error
+        found = PanopticAnnotations(str(self.file))
+        self.categories = sorted(found.categories, key=lambda c: not c['isthing'])
+        self.annotations = sorted(found.annotations.values(), key=lambda a: a['image_id'])
+        self.images = [found.images[a['image_id']] for a in self.annotations]
+        self.label_of = {c['id']: label for label, c in enumerate(self.categories)}
+        self.is_thing = [bool(c['isthing']) for c in self.categories]
+        check_pngs(found, str(self.png_folder))
+        raise_first(
+            find_unreadable(found, found.annotations, str(self.image_folder), exif=True),
+            found.ann_file,
+        )
+        num_things = sum(
+            self.is_thing[self.label_of[segment['category_id']]]
+            for annotation in self.annotations
+            for segment in annotation['segments_info']
+        )
         if len(self.images) < 2:
             raise ValueError(
                 f'{self.file}: scenes take cut-outs from other images than their frame: expected '
@@ -109,14 +114,9 @@ class PhotographSource:
         """Reads an image and its map; :attr:`load` remembers the latest."""
         path = self.image_folder / self.images[index]['file_name']
         png = self.png_folder / self.annotations[index]['file_name']
-        image, codes = _read(path)[..., ::-1], _read(png)
-        if image.shape != codes.shape:
-            raise ValueError(
-                f'{png}: {codes.shape[1]}x{codes.shape[0]} pixels, but its image {path.name} has '
-                f'{image.shape[1]}x{image.shape[0]}'
-            )
-        # id = R + 256 G + 256² B: the bytes of a little-endian number, but for the fourth.
-        ids = cv2.cvtColor(codes, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0] & 0xFFFFFF
+        image = read_image(path)[..., ::-1]
+        name = name_image(self.images[index]['id'], self.images[index])
+        ids = read_segment_ids(str(png), image.shape[:2], name)
         height, width = self.size(index)
         if image.shape[:2] != (height, width):
             shrink = height < image.shape[0]
@@ -139,7 +139,7 @@ class PhotographSource:
 
 def jpeg_quality(path: Path) -> int:
     """The quality at which the IJG's library would have written a JPEG with its tables."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         table = getattr(image, 'quantization', {}).get(0)
     if table is None:
         return JPEG_QUALITY
@@ -160,10 +160,3 @@ def _find_annotations(root: Path, split: str) -> Path:
             f'panoptic_{split}2017.json), got {names}'
         )
     return found[0]
-
-
-def _read(path: Path) -> np.ndarray:
-    bgr = cv2.imread(str(path))
-    if bgr is None:
-        raise FileNotFoundError(f'not there or not readable as an image: {path.resolve()}')
-    return bgr

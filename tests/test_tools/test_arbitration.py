@@ -89,6 +89,8 @@ def test_pixels_that_are_given_rightly(tool, rules):
     nobody = torch.zeros(8, 12, dtype=torch.bool)
     assert tool.judge(of, of.where, labels).tolist() == [16, 16]
     assert tool.judge(of, nobody, labels).tolist() == [0, 16]
+    unowned = dict(where=nobody, owner=torch.full((8, 12), -1))
+    assert tool.judge(scene(rules, **unowned), nobody, torch.tensor([]).long()).tolist() == [0, 0]
     neither = scene(rules, truth=torch.full((8, 12), 2))
     assert tool.judge(neither, nobody, labels).tolist() == [0, 0]
 

@@ -121,7 +121,8 @@ def true_classes(metric: PanopticMetric, img_id: int) -> Tensor:
 def judge(found: Contested, takes: Tensor, labels: Tensor) -> np.ndarray:
     """Contested pixels given to the side that is right, and all where one is, of classes alone."""
     of_stuff = found.where & (found.semantics == found.truth)
-    of_thing = found.where & (labels[found.owner.clamp(min=0)] == found.truth)
+    classes = torch.cat([labels, labels.new_tensor([-1])])[found.owner]  # -1 where nobody owns
+    of_thing = found.where & (classes == found.truth)
     right = (of_stuff & takes) | (of_thing & ~takes)
     return np.array([int(right.sum()), int((of_stuff | of_thing).sum())])
 

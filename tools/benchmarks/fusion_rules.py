@@ -153,7 +153,7 @@ def fusion_heads(cfg: Config) -> dict[str, nn.Module]:
     limits = ConfigDict(
         mask_overlap=settings.removal_thr, stuff_area_limit=settings.stuff_area_limit
     )
-    theirs = {MMDET: dict(type='HeuristicFusionHead', test_cfg=limits, **counts)}
+    theirs = {MMDET: dict(type='mmdet.HeuristicFusionHead', test_cfg=limits, **counts)}
     return {name: MODELS.build(head) for name, head in (theirs | ours | rivals).items()}
 
 

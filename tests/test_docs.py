@@ -205,6 +205,7 @@ def test_commands_are_understood(line, parse):
 
 def check_options(cfg: Config, options: dict) -> None:
     """That a config has the places of options, but for a last key, which may be new."""
+    cfg.setdefault('randomness', {})  # MMEngine's runner has it without the config
     for key in options:
         *path, last = key.split('.')
         place = cfg

@@ -44,11 +44,12 @@ class PanopticDataset(CocoPanopticDataset):
       lies on its person's) as those of panoptic PNGs never do. An instance without a pixel is left
       out; crowds have an ``ignore_flag``.
 
-    Args: as mmdet's ``CocoPanopticDataset``, and
+    Args:
         instances_ann_file: COCO's instance annotations, below ``data_root`` if
             relative. None trains on the masks of the PNGs, with a warning. Not used in
             ``test_mode``.
         check_files: Whether to look at the files; in any case each is checked when it is loaded.
+        Others: as mmdet's ``CocoPanopticDataset``.
 
     Raises:
         FileNotFoundError: A folder, an annotation file or an image is missing.

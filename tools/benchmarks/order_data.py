@@ -19,7 +19,7 @@ from mmbanet.datasets import (
     OrderedThings,
     PanopticAnnotations,
 )
-from mmbanet.datasets.annotation_files import check_loaded_size
+from mmbanet.datasets.image_files import check_loaded_size
 from mmbanet.datasets.ordered_things import order_by_rank, owner_of
 from mmbanet.scenes.data_set import SPLITS
 from mmbanet.scenes.photographs.compose import Composer

@@ -4,12 +4,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=5000, by_epoch=False, max_keep_ckpts=3),
+    checkpoint=dict(
+        type='mmbanet.AtomicCheckpointHook', interval=5000, by_epoch=False, max_keep_ckpts=3
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
 custom_hooks = [
     dict(type='mmbanet.ClassCountHook', priority='VERY_HIGH'),
+    dict(type='mmbanet.PlaceSeedHook'),  # a resumed training ends as an uninterrupted one
     dict(type='mmbanet.FiniteLossHook'),  # skip=10: leaves out up to 10 such batches in a row
 ]
 

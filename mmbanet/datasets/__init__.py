@@ -10,6 +10,7 @@ from .ordered_things import OrderedThings
 from .panoptic_annotations import PanopticAnnotations
 from .panoptic_copy_paste import PanopticCopyPaste
 from .panoptic_dataset import PanopticDataset, load_panoptic_map
+from .placed_samplers import PlacedAspectRatioBatchSampler, PlacedSampler
 
 __all__ = [
     'CocoOrder',
@@ -23,5 +24,7 @@ __all__ = [
     'PanopticAnnotations',
     'PanopticCopyPaste',
     'PanopticDataset',
+    'PlacedAspectRatioBatchSampler',
+    'PlacedSampler',
     'load_panoptic_map',
 ]

@@ -23,6 +23,7 @@ from .instance_annotations import Instance, InstanceAnnotations
 from .load_image import LoadImage
 from .load_panoptic_annotations import VOID, LoadPanopticAnnotations
 from .panoptic_annotations import PanopticAnnotations
+from .placed_samplers import randomness_of
 
 
 @DATASETS.register_module()
@@ -246,6 +247,11 @@ class PanopticDataset(CocoPanopticDataset):
                 'thing but crowds. Change filter_cfg, or the isthing of the categories'
             )
         return kept if self.filter_cfg.get('filter_empty_gt', False) else large
+
+    def __getitem__(self, idx: int) -> Any:
+        """A sample; its random numbers are its place's, where a :class:`PlacedSampler` chose it."""
+        with randomness_of(idx):
+            return super().__getitem__(int(idx))
 
 
 def _ours(step: Any) -> Any:

@@ -1,6 +1,14 @@
-"""Hooks of the training and test loops."""
+"""Hooks and loops of trainings and tests."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .class_count_hook import ClassCountHook
 from .finite_loss_hook import FiniteLossHook
+from .placed_training import PlacedTrainLoop, PlaceSeedHook
 
-__all__ = ['ClassCountHook', 'FiniteLossHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'ClassCountHook',
+    'FiniteLossHook',
+    'PlaceSeedHook',
+    'PlacedTrainLoop',
+]

@@ -76,12 +76,12 @@ class Child:
         """What it has printed so far."""
         return self.output.read_text(errors='replace') if self.output.exists() else ''
 
-    def wait_for(self, text: str, seconds: float = 120) -> bool:
-        """Waits until it has printed a text; False if it ends without."""
+    def wait_for(self, text: str, times: int = 1, seconds: float = 120) -> bool:
+        """Waits until it has printed a text so many times; False if it ends without."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             ended = not self._process.is_alive()
-            if text in self.text():
+            if self.text().count(text) >= times:
                 return True
             if ended:
                 return False

@@ -4,7 +4,13 @@ from importlib import import_module
 
 from .row import Row
 
-_MODULES: tuple[str, ...] = ('malformed_annotations', 'broken_images', 'hostile_files')
+_MODULES = (
+    'kill_while_saving',
+    'kill_and_resume',
+    'malformed_annotations',
+    'broken_images',
+    'hostile_files',
+)
 
 
 def all_rows() -> dict[str, Row]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from mmbanet.scenes import generate_scenes
 
 CONFIG = Path(__file__).with_name('narrow_scenes.py')
+#: Options of a training that ends with its last iteration.
+NO_VALIDATION = ('val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
 
 
 def make_scenes(folder: Path, train: int = 6, val: int = 2) -> Path:

@@ -32,8 +32,8 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    sampler=dict(type='mmbanet.PlacedSampler'),
+    batch_sampler=dict(type='mmbanet.PlacedAspectRatioBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

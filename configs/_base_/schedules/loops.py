@@ -1,5 +1,5 @@
 # What all schedules share: they count iterations and begin with a linear warm-up.
-train_cfg = dict(type='IterBasedTrainLoop')
+train_cfg = dict(type='mmbanet.PlacedTrainLoop')
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(type='OptimWrapper')

@@ -23,6 +23,7 @@ from mmbanet.apis import evaluate, read_image
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.engine.fingerprints import differences, training_fingerprint
 from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.work_folder import locked, resume
 from mmbanet.scenes import generate_scenes
 from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture
 
@@ -137,12 +138,13 @@ def train(cfg: Config) -> str:
     record.write_text(json.dumps(fingerprint))
     final = record.with_name(f'iter_{cfg.train_cfg.max_iters}.pth')
     if not final.exists():
-        cfg.resume = True
         # The runner would validate at the end, which the demo does by itself, for both rules.
         cfg.merge_from_dict({f'val_{part}': None for part in ('cfg', 'dataloader', 'evaluator')})
-        runner = Runner.from_cfg(cfg)
-        runner.register_hook(Progress())
-        runner.train()
+        with locked(cfg.work_dir):
+            resume(cfg)
+            runner = Runner.from_cfg(cfg)
+            runner.register_hook(Progress())
+            runner.train()
     else:
         print(f'  {final} is there; delete {cfg.work_dir} to train again')
     return str(final)

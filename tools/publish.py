@@ -20,7 +20,6 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 
 import mmengine
 import torch
@@ -28,7 +27,7 @@ import yaml
 from mmengine.config import Config
 
 from mmbanet.apis import init_model
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, check_checkpoint
+from mmbanet.engine.checkpoints import read_checkpoint
 from mmbanet.engine.launch import read_config
 
 # What is kept of a checkpoint's description of itself.
@@ -82,14 +81,9 @@ def read_weights(checkpoint: Path) -> dict:
     """What is published of a checkpoint; of a model with moving averages, these are its weights.
 
     Raises:
-        ValueError: It is no checkpoint, or holds more than data.
+        FileNotFoundError, ValueError: As :func:`read_checkpoint`.
     """
-    check_checkpoint(checkpoint)
-    allow_mmengine_checkpoints()
-    try:
-        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(f'{checkpoint} is no checkpoint, or holds more than data') from error
+    content = read_checkpoint(checkpoint)
     known = content.get('meta', {})
     meta = {name: known[name] for name in KEPT if name in known}
     written = time.strftime('%Y%m%d_%H%M%S', time.gmtime(checkpoint.stat().st_mtime))

@@ -8,6 +8,7 @@ if __name__ == '__main__':
 from mmengine.runner import Runner
 
 from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.work_folder import check_unused, locked, resume
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from a checkpoint, or from the latest in the work folder',
+        help='resume from a checkpoint, or from the newest good one in the work folder',
     )
     args = parser.parse_args()
     cfg = load_config(args)
@@ -32,7 +33,9 @@ def main() -> None:
         if 'auto_scale_lr' not in cfg:
             parser.error('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    Runner.from_cfg(cfg).train()
+    with locked(cfg.work_dir):
+        if args.resume:
+            resume(cfg, None if args.resume == 'auto' else args.resume)
+        else:
+            check_unused(cfg)
+        Runner.from_cfg(cfg).train()

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmbanet.engine.checkpoints import check_checkpoint, load_whole
+from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
 
 
 def evaluate(
@@ -35,6 +35,7 @@ def evaluate(
         hook for hook in config.get('custom_hooks', ()) if hook.get('type') != 'EMAHook'
     ]
     config.load_from = None if checkpoint is None else str(checkpoint)
+    use_safe_loaders()
     runner = Runner.from_cfg(config)
     runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)
     for hook in hooks:

@@ -22,7 +22,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmbanet.datasets.image_files import read_image
-from mmbanet.engine.checkpoints import allow_mmengine_checkpoints, check_checkpoint, load_whole
+from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
 from mmbanet.engine.launch import read_config
 
 Image = str | PathLike | np.ndarray
@@ -66,9 +66,9 @@ def init_model(
             'the classes, and its pipeline prepares the images'
         )
     init_default_scope(cfg.get('default_scope', 'mmdet'))
+    use_safe_loaders()
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     if checkpoint is not None:
-        allow_mmengine_checkpoints()
         load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
     model.cfg = cfg
     model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo

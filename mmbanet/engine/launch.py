@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
 
-from .checkpoints import allow_mmengine_checkpoints
+from .checkpoints import use_safe_loaders
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Of a config, what is written.
@@ -76,7 +76,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     if args.amp and not torch.cuda.is_available():
         raise ValueError('--amp needs a GPU: mmcv has no half-precision operators for the CPU')
-    allow_mmengine_checkpoints()
+    use_safe_loaders()
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

@@ -125,7 +125,7 @@ class Trained(NamedTuple):
         options = [f'randomness.seed={self.seed}']
         # Evaluation is a step of its own.
         options += [f'val_{part}=None' for part in ('cfg', 'dataloader', 'evaluator')]
-        resume = ['--resume'] if (self.folder / 'last_checkpoint').exists() else []
+        resume = ['--resume'] if any(self.folder.glob('iter_*.pth')) else []
         if not resume and (self.start or self.donor):
             weights = self.start.checkpoint if self.start else self._initial_weights()
             options.append(f'load_from={weights}')

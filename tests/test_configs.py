@@ -11,9 +11,11 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 
+from mmbanet.datasets.cityscapes_conversion import CATEGORIES
+from mmbanet.engine.class_count_hook import check_class_counts
 from mmbanet.models import S2IRoIExtractor
 
-from .conftest import CONFIGS, make_sample
+from .conftest import CONFIGS, is_large, make_sample
 
 # Those of other models: test_models/test_model_families.py; the oracles: test_models/test_oracles.
 ALL = sorted(
@@ -125,7 +127,7 @@ def test_trains_one_step(path):
             'model.roi_head.bbox_head.fc_out_channels': 32,
         }
     )
-    if 'coco' in path.stem:  # a narrow backbone
+    if is_large(path):  # a narrow backbone
         cfg.model.backbone.merge(dict(base_channels=8, stem_channels=8))
         cfg.model.neck.in_channels = [32, 64, 128, 256]
     model = build(cfg).train()
@@ -221,3 +223,24 @@ def test_paper_settings():
     assert dfm.semantic_head.conv_cfg.type == 'mmbanet.DeformConv2dPack'
     assert dfm.semantic_head.loss_seg.loss_weight == 0.1
     assert dfm.i2s_head.loss_i2s.loss_weight == 0.2
+
+
+def test_cityscapes_settings():
+    """Panoptic FPN, section 5, against numbers typed from the paper; classes as converted."""
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r50_fpn_cityscapes.py')
+    warmup, steps = cfg.param_scheduler
+    assert (cfg.train_cfg.max_iters, steps.end, steps.milestones) == (65000, 65000, [40000, 55000])
+    assert (cfg.optim_wrapper.optimizer.lr, warmup.end) == (0.01, 500)
+    assert cfg.auto_scale_lr.base_batch_size == 32 == 8 * cfg.train_dataloader.batch_size
+    by_type = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    assert by_type['RandomResize'].ratio_range == (0.5, 2.0)
+    assert by_type['RandomCrop'].crop_size == (1024, 512)  # width, height
+    assert cfg.train_dataloader.dataset.instances_ann_file is None
+    metainfo = cfg.test_dataloader.dataset.metainfo
+    things = [category for category in CATEGORIES if category['isthing']]
+    stuff = [category for category in CATEGORIES if not category['isthing']]
+    assert metainfo.thing_classes == [category['name'] for category in things]
+    assert metainfo.stuff_classes == [category['name'] for category in stuff]
+    assert metainfo.palette == [tuple(category['color']) for category in things + stuff]
+    assert (cfg.num_things_classes, cfg.num_stuff_classes) == (8, 11)
+    check_class_counts(build(cfg), 8, 11)

@@ -7,7 +7,9 @@ if __name__ == '__main__':
 
 from mmengine.runner import Runner
 
+from mmbanet.apis.settled_classes import settle_classes
 from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.load_fitting_hook import LoadFittingHook
 from mmbanet.engine.work_folder import check_unused, locked, resume
 
 
@@ -26,6 +28,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     cfg = load_config(args)
+    settle_classes(cfg)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
@@ -38,4 +41,8 @@ def main() -> None:
             resume(cfg, None if args.resume == 'auto' else args.resume)
         else:
             check_unused(cfg)
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        if cfg.get('load_from') and not cfg.get('resume'):
+            # Before the hook of averaged weights, which starts with those that are loaded.
+            runner.register_hook(LoadFittingHook(), priority='HIGHEST')
+        runner.train()

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 
 from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
 
+from .settled_classes import settle_classes
+
 
 def evaluate(
     config: Config, checkpoint: str | PathLike | None, hooks: Sequence[Hook] = ()
@@ -29,6 +31,7 @@ def evaluate(
     """
     check_checkpoint(checkpoint)
     config = config.copy()
+    settle_classes(config, checkpoint)
     # A checkpoint's weights are the averaged ones where a training averages; to look for more in it
     # refuses those that hold weights alone.
     config.custom_hooks = [

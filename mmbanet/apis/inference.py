@@ -25,6 +25,8 @@ from mmbanet.datasets.image_files import read_image
 from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
 from mmbanet.engine.launch import read_config
 
+from .settled_classes import settle_classes
+
 Image = str | PathLike | np.ndarray
 
 
@@ -59,6 +61,7 @@ def init_model(
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     check_checkpoint(checkpoint)
     cfg.merge_from_dict(cfg_options or {})
+    settle_classes(cfg, checkpoint)
     missing = [part for part in ('model', 'test_dataloader') if cfg.get(part) is None]
     if missing:
         raise ValueError(

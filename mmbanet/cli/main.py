@@ -9,7 +9,8 @@ from .tool import run_tool
 COMMANDS = {
     'predict': ('panoptic maps of images', 'the same command with --resume goes on'),
     'browse': ('a gallery of a data set or of predictions', 'nothing was kept, start it again'),
-    'convert-semantic': ('semantic label images to COCO panoptic', 'nothing half-written was kept'),
+    'check': ('what is wrong in a data set', 'nothing was written'),
+    'convert': ('other annotations to COCO panoptic', 'nothing half-written was kept'),
     'make-scenes': ('scenes with known occlusion', 'nothing was kept, start it again'),
     'mask-overlap': ("how much a data set's instance masks overlap", 'nothing was written'),
 }

@@ -1,4 +1,4 @@
-"""What the values of semantic label images mean: a small JSON or YAML file.
+"""What values of semantic label images, or names in an annotation tool, mean: a JSON or YAML file.
 
     {
       "things": {"car": 8, "person": [9, 10]},
@@ -7,7 +7,9 @@
     }
 
 A value is a grey level or palette index of the label image, or its colour as "#rrggbb"; a class may
-have several. The order of the classes is that of the labels: things first.
+have several. Where annotations have names, values are names, and a list of those that are names of
+classes as they are will do: {"things": ["car"], "stuff": ["sky", "road"], "void": ["ego vehicle"]}.
+The order of the classes is that of the labels: things first.
 """
 
 from __future__ import annotations
@@ -24,22 +26,29 @@ from .panoptic_files import class_color
 
 
 class ClassMap(NamedTuple):
-    """The classes of a set of label images.
+    """The classes of a set of label images, or of annotations with names.
 
     Attributes:
         things: From the name of a thing class to its values in the label images. The value
-            of a colour is 65536 R + 256 G + B.
+            of a colour is 65536 R + 256 G + B. Or to its names in the annotations.
         stuff: Likewise of the stuff classes.
         void: Values of unlabelled pixels.
     """
 
-    things: dict[str, tuple[int, ...]]
-    stuff: dict[str, tuple[int, ...]]
-    void: tuple[int, ...] = ()
+    things: dict[str, tuple[int | str, ...]]
+    stuff: dict[str, tuple[int | str, ...]]
+    void: tuple[int | str, ...] = ()
 
     @classmethod
-    def from_file(cls, path: str | Path) -> ClassMap:
+    def from_file(
+        cls, path: str | Path, named: bool = False, needs_things: bool = True
+    ) -> ClassMap:
         """Reads a JSON or YAML file.
+
+        Args:
+            path: Of the file.
+            named: Whether values are names.
+            needs_things: Whether it must have things.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -63,9 +72,12 @@ class ClassMap(NamedTuple):
         if unknown:
             raise ValueError(f'{path}: expected "things", "stuff" and "void", got {unknown}')
         things, stuff = (
-            _read_classes(content.get(kind), f'{path}: {kind}') for kind in ('things', 'stuff')
+            _read_classes(content.get(kind), f'{path}: {kind}', named)
+            if needs_things or kind in content
+            else {}
+            for kind in ('things', 'stuff')
         )
-        void = _read_values(content.get('void', []), f'{path}: void')
+        void = _read_values(content.get('void', []), f'{path}: void', named)
         _check_unique([*things, *stuff], f'{path}: class names')
         _check_unique([*sum([*things.values(), *stuff.values()], ()), *void], f'{path}: values')
         return cls(things, stuff, void)
@@ -85,6 +97,27 @@ class ClassMap(NamedTuple):
             for number, name in enumerate(names)
         ]
 
+    @property
+    def label_of(self) -> dict[int | str, int]:
+        """From each value to the position of its class in ``categories``; -1 is void."""
+        label_of = dict.fromkeys(self.void, -1)
+        for label, mine in enumerate([*self.things.values(), *self.stuff.values()]):
+            label_of |= dict.fromkeys(mine, label)
+        return label_of
+
+    def category_of(self, name: str, source: str | Path) -> dict | None:
+        """The category of a name in the annotations of ``source``; None for void.
+
+        Raises:
+            ValueError: The name is that of no class.
+        """
+        label = self.label_of.get(name)
+        if label is None:
+            raise ValueError(
+                f'{source}: the class map says nothing of "{name}"; add it to a class or to "void"'
+            )
+        return None if label < 0 else self.categories[label]
+
     def labels(self, values: np.ndarray, source: str | Path) -> np.ndarray:
         """Translates a label image.
 
@@ -99,9 +132,7 @@ class ClassMap(NamedTuple):
             ValueError: A value is that of no class.
         """
         found = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
-        label_of = dict.fromkeys(self.void, -1)
-        for label, mine in enumerate([*self.things.values(), *self.stuff.values()]):
-            label_of |= dict.fromkeys(mine, label)
+        label_of = self.label_of
         unknown = [value for value in found.tolist() if value not in label_of]
         if unknown:
             shown = ', '.join(f'{v}' if v < 65536 else f'{v} (#{v:06x})' for v in unknown[:5])
@@ -114,25 +145,32 @@ class ClassMap(NamedTuple):
         return lookup[values]
 
 
-def _read_classes(content: object, where: str) -> dict[str, tuple[int, ...]]:
+def _read_classes(content: object, where: str, named: bool) -> dict[str, tuple[int | str, ...]]:
+    if named and isinstance(content, list) and all(isinstance(name, str) for name in content):
+        _check_unique(content, where)
+        content = {name: name for name in content}
     if not isinstance(content, dict) or not content:
         raise ValueError(f'{where} must map at least one class name to its values, got {content!r}')
     classes = {}
     for name, values in content.items():
         if not isinstance(name, str) or not name:
             raise ValueError(f'{where}: a class name is a string, got {name!r}')
-        classes[name] = _read_values(values, f'{where}: {name}')
+        classes[name] = _read_values(values, f'{where}: {name}', named)
         if not classes[name]:
             raise ValueError(f'{where}: {name} has no values')
     return classes
 
 
-def _read_values(content: object, where: str) -> tuple[int, ...]:
+def _read_values(content: object, where: str, named: bool) -> tuple[int | str, ...]:
     values = content if isinstance(content, list) else [content]
-    return tuple(_read_value(value, where) for value in values)
+    return tuple(_read_value(value, where, named) for value in values)
 
 
-def _read_value(value: object, where: str) -> int:
+def _read_value(value: object, where: str, named: bool) -> int | str:
+    if named:
+        if isinstance(value, str) and value:
+            return value
+        raise ValueError(f'{where}: a value is a name in the annotations, got {value!r}')
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and len(value) == 7 and value[0] == '#':

@@ -43,6 +43,7 @@ class PanopticAnnotations(CocoFile):
 
     Attributes:
         annotations: Entries of ``annotations`` by the image's id.
+        incomplete: Ids of images without all of their segments, since ``notices`` took the errors.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -67,6 +68,7 @@ class PanopticAnnotations(CocoFile):
                 is_known = category.get('isthing') in (0, 1)
                 check(is_known, wrong(place, category, 'isthing', expected))
         self._to_measure: dict[str, list[str]] = {'bbox': [], 'area': []}
+        self.incomplete: set[int | str] = set()
         self.annotations = self._read_annotations(annotations)
         self._say_what_is_measured()
         if self.annotations:
@@ -160,6 +162,8 @@ class PanopticAnnotations(CocoFile):
                     with self.notices.apart('segment'):
                         self._check_segment(image_id, segment, number, categories, seen)
                         segments.append(segment)
+                if len(segments) < len(annotation['segments_info']):
+                    self.incomplete.add(image_id)
                 annotation['segments_info'] = segments
                 found[image_id] = annotation
         return found

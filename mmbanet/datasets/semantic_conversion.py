@@ -6,25 +6,17 @@ beside every figure that comes of such data.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from .class_map import ClassMap
 from .image_files import open_image
-from .panoptic_files import (
-    distinct_ids,
-    partial_folder,
-    segment_info,
-    write_segment_map,
-)
+from .panoptic_writer import IMAGE_SUFFIXES, Annotated, Layer, Part, flatten, write_data_set
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 LABEL_SUFFIX = '.png'
 
 
@@ -42,9 +34,7 @@ def convert_semantic(
 ) -> Path:
     """Converts a set of semantic label images to COCO's panoptic layout.
 
-    ``out`` then holds, for each split, ``annotations/panoptic_{split}.json`` and
-    ``annotations/panoptic_{split}/*.png``, and the images in ``{split}/``: a link to their folder,
-    or the folder itself where ``out`` is ``root``. A split's annotations appear when complete.
+    What is written: see :func:`.write_data_set`.
 
     Args:
         root: Folder of the data set.
@@ -74,28 +64,10 @@ def convert_semantic(
         split: [root / pattern.replace('{split}', split) for pattern in (images, labels)]
         for split in splits
     }
-    pairs = {split: _pair_files(*both) for split, both in folders.items()}
-    annotations = out / 'annotations'
-    for split in pairs:
-        file = annotations / f'panoptic_{split}.json'
-        if file.exists() and not overwrite:
-            raise FileExistsError(f'{file} exists: overwrite it or choose another folder')
-    annotations.mkdir(parents=True, exist_ok=True)
-    for split, files in pairs.items():
-        _link_folder(out / split, folders[split][0])
-        with partial_folder(annotations / f'panoptic_{split}') as folder:
-            entries = [
-                _convert_one(image, label, number, folder, class_map, min_area, connectivity)
-                for number, (image, label) in enumerate(tqdm(files, desc=split, unit='image'), 1)
-            ]
-            content = {
-                'info': {'description': f'components of semantic labels, {split}'},
-                'images': [image for image, _ in entries],
-                'annotations': [annotation for _, annotation in entries],
-                'categories': class_map.categories,
-            }
-            _publish(folder, annotations / f'panoptic_{split}', content)
-    return out
+    convert = partial(_convert, class_map=class_map, min_area=min_area, connectivity=connectivity)
+    parts = {split: Part(both[0], pair_files(*both), convert) for split, both in folders.items()}
+    description = 'components of semantic labels'
+    return write_data_set(out, parts, class_map.categories, description, overwrite)
 
 
 def panoptic_segments(
@@ -112,22 +84,14 @@ def panoptic_segments(
     Returns:
         (H, W) int64 map of segment ids, 0 is void, and its ``segments_info``.
     """
-    found = []
-    for label in range(len(categories)):
+    layers = []
+    for label, category in enumerate(categories):
         mask = labels == label
         if not mask.any():
             continue
-        if categories[label]['isthing']:
-            found += [(label, part) for part in _components(mask, min_area, connectivity)]
-        else:
-            found.append((label, mask))
-    numbers = distinct_ids([tuple(categories[label]['color']) for label, _ in found])
-    ids = np.zeros(labels.shape, dtype=np.int64)
-    segments = []
-    for number, (label, mask) in zip(numbers, found):
-        ids[mask] = number
-        segments.append(segment_info(number, categories[label]['id'], mask))
-    return ids, segments
+        parts = _components(mask, min_area, connectivity) if category['isthing'] else [mask]
+        layers += [Layer(category, part) for part in parts]
+    return flatten(labels.shape, layers)
 
 
 def _components(mask: np.ndarray, min_area: int, connectivity: int) -> Iterator[np.ndarray]:
@@ -144,7 +108,7 @@ def _components(mask: np.ndarray, min_area: int, connectivity: int) -> Iterator[
         yield parts == number
 
 
-def _pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     """Each image of a folder with its label image, in the order of their names."""
     for what, folder in (('images', images), ('label images', labels)):
         if not folder.is_dir():
@@ -175,7 +139,7 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return paths
 
 
-def _read_values(path: Path) -> np.ndarray:
+def read_values(path: Path) -> np.ndarray:
     """Grey levels, palette indices or packed colours of a label image, (H, W) int64."""
     with open_image(path) as image:
         values = np.asarray(image.convert('RGB') if image.mode == 'RGBA' else image)
@@ -187,17 +151,23 @@ def _read_values(path: Path) -> np.ndarray:
     return values[..., 0] << 16 | values[..., 1] << 8 | values[..., 2]
 
 
-def _convert_one(
-    image: Path,
-    label: Path,
-    number: int,
-    folder: Path,
-    class_map: ClassMap,
-    min_area: int,
-    connectivity: int,
-) -> tuple[dict, dict]:
-    """Writes the PNG of an image; returns its ``images`` and ``annotations`` entries."""
-    values = _read_values(label)
+def _convert(
+    files: tuple[Path, Path], class_map: ClassMap, min_area: int, connectivity: int
+) -> Annotated:
+    """An image, of its file and that of its labels."""
+    image, label = files
+    labels = class_map.labels(read_label_image(image, label), label)
+    segments = panoptic_segments(labels, class_map.categories, min_area, connectivity)
+    return Annotated(image.name, *segments)
+
+
+def read_label_image(image: Path, label: Path) -> np.ndarray:
+    """:func:`read_values` of a label image.
+
+    Raises:
+        ValueError: It is not readable, or has not the size of its image.
+    """
+    values = read_values(label)
     height, width = values.shape
     with open_image(image) as header:
         size = header.size
@@ -205,36 +175,4 @@ def _convert_one(
         raise ValueError(
             f'{label}: {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}'
         )
-    labels = class_map.labels(values, label)
-    ids, segments = panoptic_segments(labels, class_map.categories, min_area, connectivity)
-    write_segment_map(folder / f'{image.stem}.png', ids)
-    entry = {'id': number, 'file_name': image.name, 'height': height, 'width': width}
-    annotation = {
-        'image_id': number,
-        'file_name': f'{image.stem}.png',
-        'segments_info': segments,
-    }
-    return entry, annotation
-
-
-def _link_folder(link: Path, folder: Path) -> None:
-    """Makes ``link`` another name of ``folder``, unless it is one."""
-    if link.exists():
-        if not link.samefile(folder):
-            raise FileExistsError(f'{link} exists and is not {folder}: choose another folder')
-        return
-    os.symlink(folder.resolve(), link, target_is_directory=True)
-
-
-def _publish(folder: Path, target: Path, content: dict) -> None:
-    """Puts a complete folder of PNGs and its annotation file in place of what was there."""
-    file = target.with_suffix('.json')
-    file.unlink(missing_ok=True)
-    if target.exists():
-        for old in target.glob('*.png'):
-            old.unlink()
-        target.rmdir()
-    folder.rename(target)
-    partial = file.with_name(f'.{file.name}.partial-{os.getpid()}')
-    partial.write_text(json.dumps(content))
-    partial.replace(file)
+    return values

@@ -1,6 +1,8 @@
 """Refuses a model whose class counts are not the data set's (mmdet's own hook knows no stuff)."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -45,20 +47,33 @@ class ClassCountHook(Hook):
         check_class_counts(model, len(metainfo['thing_classes']), len(metainfo['stuff_classes']))
 
 
-def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> None:
-    """Raises a ValueError where a head of ``model`` disagrees with the data set's class counts.
+def head_class_counts(
+    name: str, has: Callable[[str], bool], num_things: int, num_stuff: int
+) -> dict[str, int]:
+    """The class counts of a model's part, by the names of its arguments or attributes.
 
-    Heads with ``num_things_classes`` and ``num_stuff_classes`` are held to both; I2S to their sum;
-    box and mask heads to the things.
+    Heads with ``num_things_classes`` and ``num_stuff_classes`` have both; I2S their sum; box and
+    mask heads the things.
+
+    Args:
+        name: Of the part in the model, with dots.
+        has: Whether the part has an argument or attribute.
+        num_things: Of the data set.
+        num_stuff: Of the data set.
     """
+    if has('num_things_classes') and has('num_stuff_classes'):
+        return dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
+    if re.fullmatch(_I2S_HEAD, name):
+        return dict(num_classes=num_things + num_stuff)
+    if re.fullmatch(_THING_HEADS, name) and has('num_classes'):
+        return dict(num_classes=num_things)
+    return {}
+
+
+def check_class_counts(model: nn.Module, num_things: int, num_stuff: int) -> None:
+    """Raises a ValueError where a head of ``model`` disagrees with the data set's class counts."""
     for name, module in model.named_modules():
-        expected = {}
-        if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
-            expected = dict(num_things_classes=num_things, num_stuff_classes=num_stuff)
-        elif re.fullmatch(_I2S_HEAD, name):
-            expected = dict(num_classes=num_things + num_stuff)
-        elif re.fullmatch(_THING_HEADS, name) and hasattr(module, 'num_classes'):
-            expected = dict(num_classes=num_things)
+        expected = head_class_counts(name, partial(hasattr, module), num_things, num_stuff)
         for attribute, count in expected.items():
             if getattr(module, attribute) != count:
                 raise ValueError(

@@ -1,8 +1,6 @@
 """Semantic label images to COCO panoptic: what components become, and what is refused."""
 
 import json
-import runpy
-import sys
 
 import cv2
 import numpy as np
@@ -11,6 +9,7 @@ from mmengine.config import Config
 from panopticapi.utils import rgb2id
 from PIL import Image
 
+from mmbanet.cli.convert import main
 from mmbanet.datasets import PanopticDataset
 from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.semantic_conversion import convert_semantic, panoptic_segments
@@ -194,14 +193,10 @@ def test_the_config_of_camvid_trains_on_what_is_converted(root):
         assert data_set[0]['data_samples'].gt_sem_seg.sem_seg.unique().numel() > 2
 
 
-def test_command_line(root, monkeypatch, capsys):
-    def run(*options: str) -> None:
-        monkeypatch.setattr(sys, 'argv', ['convert_semantic.py', str(root), *options])
-        runpy.run_path(str(ROOT / 'tools' / 'convert_semantic.py'), None, '__main__')
-
+def test_command_line(root, capsys):
     classes = root / 'classes.json'
     classes.write_text('{"things": {"car": 2}, "stuff": {"sky": 0, "road": [1, 3]}, "void": 9}')
-    run('--classes', str(classes))
+    main(['semantic', str(root), '--classes', str(classes)])
     assert 'touching things of one class are one' in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r'^convert_semantic\.py: .* exists: overwrite it or .*\Z'):
-        run('--classes', str(classes))
+    with pytest.raises(FileExistsError, match=r'exists: overwrite it or'):
+        main(['semantic', str(root), '--classes', str(classes)])

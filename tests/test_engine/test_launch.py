@@ -23,7 +23,8 @@ def text(cfg: Config) -> str:
 def test_no_path_of_our_configs_under_the_old_root_is_left(path):
     old = Config.fromfile(path)
     cfg = load_config(argument_parser('').parse_args([str(path), '--data-root', '/disk/new']))
-    assert old.data_root in ('data/coco/', 'data/scenes/', 'data/camvid/', 'data/photo_scenes/')
+    names = ('coco', 'scenes', 'camvid', 'photo_scenes', 'custom', 'cityscapes')
+    assert old.data_root in [f'data/{name}/' for name in names]
     moved = json.loads(text(cfg))
     assert old.data_root not in text(cfg)
     # Nothing else has changed.

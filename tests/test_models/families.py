@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, is_large
 
 COUNTS = dict(num_things_classes=8, num_stuff_classes=5)
 
@@ -21,7 +21,7 @@ def narrow(path: Path) -> ConfigDict:
     """The model of a shipped config, small, with thresholds that random weights pass."""
     cfg = Config.fromfile(path).model
     cfg.backbone.init_cfg = None
-    if 'coco' in path.stem:
+    if is_large(path):
         cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
         cfg.neck.in_channels = [32, 64, 128, 256]
     cfg.roi_head.bbox_head.fc_out_channels = 32

@@ -1,4 +1,4 @@
-# CamVid, 367 + 101 street frames, at half its size; converted by tools/convert_semantic.py, see
+# CamVid, 367 + 101 street frames, at half its size; converted by mmbanet convert semantic, see
 # examples/camvid. Instances are connected components: touching things of one class are one.
 _base_ = 'converted_panoptic.py'
 
@@ -22,12 +22,7 @@ batch_size_of_scenes = _base_.train_dataloader.batch_size
 instances_of_scenes = _base_.train_dataloader.dataset.instances_ann_file
 train_dataloader = dict(
     batch_size=4,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        pipeline=train_pipeline,
-        instances_ann_file=None,  # masks are those of the PNGs
-    ),
+    dataset=dict(_base_.png_masks, data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader

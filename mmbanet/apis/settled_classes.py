@@ -1,0 +1,102 @@
+"""The classes of a config that leaves them to its annotations: ``classes_from_annotations = True``.
+
+``configs/banet/banet_r50_fpn_1x_custom.py`` is one. Training, testing and prediction all come
+through :func:`settle_classes`.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator
+from os import PathLike
+
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+
+from mmbanet.datasets import PanopticAnnotations
+from mmbanet.datasets.panoptic_dataset import check_classes
+from mmbanet.engine.checkpoints import check_checkpoint, use_safe_loaders
+from mmbanet.engine.class_count_hook import head_class_counts
+from mmbanet.engine.launch import replace_data_root
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> None:
+    """Puts the classes, and all that follows from them, into a config; in place.
+
+    They are those that the checkpoint was trained with, if it says so, else those of the training
+    annotations, without these of the test annotations. What follows: the class counts of all heads,
+    classes and colours of the data sets. All data are where ``data_root`` says; instance
+    annotations are left out where there are none. A config with classes of its own stays as it is.
+
+    Args:
+        cfg: To be settled; once it is, it needs the annotations no more.
+        checkpoint: File or URL, of a model that is to be tested or used.
+
+    Raises:
+        FileNotFoundError: No such checkpoint, or neither it nor annotation files name the classes.
+        ValueError: An annotation file is not as it must be.
+    """
+    if not cfg.get('classes_from_annotations'):
+        return
+    _follow_data_root(cfg)
+    metainfo = _trained_classes(checkpoint) or _annotated_classes(cfg)
+    things, stuff = len(metainfo['thing_classes']), len(metainfo['stuff_classes'])
+    for name, part in _parts('', cfg.model):
+        is_fusion = name == 'panoptic_fusion_head'  # which often leaves COCO's counts unsaid
+        has = (lambda key: True) if is_fusion else part.__contains__
+        part.update(head_class_counts(name, has, things, stuff))
+    for loader in LOADERS:
+        cfg[loader].dataset.metainfo = metainfo
+    train_set = cfg.train_dataloader.dataset
+    instances = train_set.get('instances_ann_file')
+    if instances and not osp.exists(osp.join(train_set.data_root, instances)):
+        train_set.instances_ann_file = None  # of which the data set says what is lost
+    cfg.merge_from_dict(
+        dict(num_things_classes=things, num_stuff_classes=stuff, classes_from_annotations=False)
+    )
+
+
+def _follow_data_root(cfg: Config) -> None:
+    """Moves the data where ``data_root`` says, which can be set alone."""
+    new, old = cfg.data_root, cfg.train_dataloader.dataset.data_root
+    if osp.normpath(new) != osp.normpath(old):
+        cfg.data_root = old
+        replace_data_root(cfg, new)
+
+
+def _trained_classes(checkpoint: str | PathLike | None) -> dict | None:
+    if checkpoint is None:
+        return None
+    check_checkpoint(checkpoint)
+    use_safe_loaders()
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    metainfo = content.get('meta', {}).get('dataset_meta') or {}
+    keys = ('classes', 'thing_classes', 'stuff_classes', 'palette')
+    return {key: metainfo[key] for key in keys} if set(keys) <= metainfo.keys() else None
+
+
+def _annotated_classes(cfg: Config) -> dict:
+    data_sets = [cfg[loader].dataset for loader in LOADERS]
+    files = [osp.join(data_set.data_root, data_set.ann_file) for data_set in data_sets]
+    for file in files:
+        if osp.exists(file):
+            metainfo = PanopticAnnotations(file).metainfo
+            check_classes(metainfo)
+            return metainfo
+    raise FileNotFoundError(
+        f'annotation file not found: {osp.abspath(files[0])}, which names the classes. Put the '
+        'data set there, or say where it is: data_root in the config, or --data-root of '
+        'tools/train.py and test.py; mmbanet convert makes it of other formats'
+    )
+
+
+def _parts(name: str, part: dict | list) -> Iterator[tuple[str, dict]]:
+    """All parts of a model's config by the names that the modules will have."""
+    if isinstance(part, dict):
+        yield name, part
+    items = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in items:
+        if isinstance(value, (dict, list)):
+            yield from _parts(f'{name}.{key}'.lstrip('.'), value)

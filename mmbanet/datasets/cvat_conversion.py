@@ -1,0 +1,189 @@
+"""COCO panoptic annotations from CVAT's export "CVAT for images 1.1": one XML file.
+
+The format is that of https://docs.cvat.ai/docs/manual/advanced/xml_format/: ``image`` elements
+with ``name``, ``width`` and ``height``, and in them ``polygon`` (``points`` "x,y;x,y;..."), ``box``
+(``xtl``, ``ytl``, ``xbr``, ``ybr``), ``ellipse`` (``cx``, ``cy``, ``rx``, ``ry``) and ``mask``
+(``left``, ``top``, ``width``, ``height`` and ``rle``, lengths of runs of zeros and ones in turn,
+row by row); each with ``label``, ``z_order`` (higher is in front), perhaps ``rotation`` (degrees,
+clockwise) and ``group_id``, which shapes of one thing have in common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from .annotation_files import Notices, read_bytes
+from .class_map import ClassMap
+from .drawn_shapes import (
+    DrawnImage,
+    Shape,
+    box_mask,
+    convert_drawn,
+    ellipse_mask,
+    pasted_mask,
+    polygon_mask,
+)
+from .panoptic_writer import Part, split_off, write_data_set
+
+_IGNORED = ('tag',)  # of the image as a whole
+
+
+def convert_cvat(
+    root: str | Path,
+    out: str | Path,
+    class_map: ClassMap,
+    *,
+    splits: Iterable[str] = ('train', 'val'),
+    annotations: str | None = None,
+    images: str | None = None,
+    val_share: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Converts CVAT's annotations of images to COCO's panoptic layout.
+
+    What is written: see :func:`.write_data_set`; which shape lies in front:
+    :mod:`.drawn_shapes`.
+
+    Args:
+        root: Folder of the data set.
+        out: Folder to write to; may be ``root``.
+        class_map: What the labels of the shapes mean.
+        splits: Names of the splits.
+        annotations: XML file of a split below ``root``, ``'{split}.xml'`` by default; with
+            ``val_share``, of all images, ``'annotations.xml'`` by default.
+        images: Folder of a split's images below ``root``, ``'{split}'`` by default; with
+            ``val_share``, of all images, ``'images'`` by default.
+        val_share: If given, this share of the images is the split ``val``, the others ``train``.
+        overwrite: Replace annotations of the same names.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
+        FileNotFoundError: A file is missing.
+        ValueError: An argument or a file is not as above.
+    """
+    root, out = Path(root), Path(out)
+    if val_share is None:
+        annotations, images = annotations or '{split}.xml', images or '{split}'
+        found = {}
+        for split in splits:
+            file, folder = (root / p.replace('{split}', split) for p in (annotations, images))
+            found[split] = folder, _read(file, folder)
+    else:
+        folder = root / (images or 'images')
+        drawn = _read(root / (annotations or 'annotations.xml'), folder)
+        parts = split_off(drawn, val_share, lambda image: image.file_name)
+        found = {split: (folder, of_split) for split, of_split in parts.items()}
+    convert = partial(convert_drawn, class_map=class_map, notices=Notices())
+    parts = {split: Part(folder, drawn, convert) for split, (folder, drawn) in found.items()}
+    return write_data_set(
+        out, parts, class_map.categories, 'of CVAT, stuff below things of its z_order', overwrite
+    )
+
+
+def _read(path: Path, folder: Path) -> list[DrawnImage]:
+    content = read_bytes(str(path), "CVAT's XML file")
+    try:
+        tree = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise ValueError(f'{path}: no valid XML ({error}); export it again') from None
+    if tree.find('track') is not None:
+        raise ValueError(
+            f'{path}: an export of a video ("CVAT for video"); export it as "CVAT for images 1.1"'
+        )
+    elements = tree.findall('image')
+    if tree.tag != 'annotations' or not elements:
+        raise ValueError(
+            f'{path}: no export of CVAT: expected <annotations> with <image> elements; export it '
+            'as "CVAT for images 1.1"'
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(f'folder of images not found: {folder.absolute()}')
+    return [_read_image(element, path, folder) for element in elements]
+
+
+def _read_image(element: ElementTree.Element, path: Path, folder: Path) -> DrawnImage:
+    name = element.get('name')
+    if not name:
+        raise ValueError(f'{path}: an <image> without a name; export it again')
+    source = f'{path}: image {name}'
+    try:
+        size = int(_number(element, 'height')), int(_number(element, 'width'))
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None
+
+    def read_shapes() -> Iterator[Shape]:
+        for number, shape in enumerate(s for s in element if s.tag not in _IGNORED):
+            try:
+                yield _read_shape(shape, size)
+            except ValueError as error:
+                raise ValueError(f'{source}, shape {number} <{shape.tag}>: {error}') from None
+
+    return DrawnImage(folder / name, name, source, size, read_shapes)
+
+
+def _read_shape(shape: ElementTree.Element, size: tuple[int, int]) -> Shape:
+    label = shape.get('label')
+    if not label:
+        raise ValueError('it has no label')
+    numbers = {
+        'box': ('xtl', 'ytl', 'xbr', 'ybr'),
+        'ellipse': ('cx', 'cy', 'rx', 'ry'),
+        'mask': ('left', 'top', 'width', 'height'),
+    }
+    values = [_number(shape, key) for key in numbers.get(shape.tag, ())]
+    degrees = _number(shape, 'rotation', '0')
+    if shape.tag == 'polygon':
+        mask = polygon_mask(_read_points(shape.get('points', '')), size)
+    elif shape.tag == 'box':
+        mask = box_mask(*values, size, degrees)
+    elif shape.tag == 'ellipse':
+        mask = ellipse_mask(*values, size, degrees)
+    elif shape.tag == 'mask':
+        left, top, width, height = map(int, values)
+        mask = pasted_mask(_read_rle(shape.get('rle', ''), height, width), left, top, size)
+    else:
+        raise ValueError('it has no area; draw a polygon or a mask in its place, or delete it')
+    return Shape(label, mask, shape.get('group_id'), int(_number(shape, 'z_order', '0')))
+
+
+def _number(element: ElementTree.Element, key: str, default: str | None = None) -> float:
+    text = element.get(key, default)
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f'"{key}" must be a number, got {text!r}')
+    return value
+
+
+def _read_points(text: str) -> list[tuple[float, float]]:
+    try:
+        points = [tuple(map(float, point.split(','))) for point in text.split(';')]
+    except ValueError:
+        points = [()]
+    if any(len(point) != 2 or not all(map(math.isfinite, point)) for point in points):
+        raise ValueError(f'"points" must be "x,y;x,y;...", got {text!r:.60}')
+    return points
+
+
+def _read_rle(text: str, height: int, width: int) -> np.ndarray:
+    """(height, width) bool."""
+    try:
+        runs = [int(run) for run in text.split(',')]
+    except ValueError:
+        runs = [-1]
+    if min(runs) < 0 or sum(runs) != height * width:
+        raise ValueError(
+            f'"rle" must be the lengths of runs that fill {height}x{width} pixels, got {text!r:.60}'
+        )
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)

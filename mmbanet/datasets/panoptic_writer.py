@@ -1,0 +1,212 @@
+"""COCO panoptic data sets, written: what all conversions end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from .panoptic_files import (
+    distinct_ids,
+    partial_folder,
+    segment_info,
+    write_segment_map,
+    write_whole,
+)
+from .rle import encode_rle
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+
+
+class Layer(NamedTuple):
+    """Pixels of one class.
+
+    Attributes:
+        category: Entry of ``categories``.
+        mask: (H, W) bool.
+        is_crowd: Whether it is a group of things that were not told apart.
+    """
+
+    category: dict
+    mask: np.ndarray
+    is_crowd: bool = False
+
+
+class Annotated(NamedTuple):
+    """An image with its annotation, to be written.
+
+    Attributes:
+        file_name: Of the image, below its folder.
+        ids: (H, W) segment ids, 0 is void.
+        segments: Entries of ``segments_info``.
+        instances: Things with their whole masks, also where another segment lies over them; None
+            in data that does not know them.
+    """
+
+    file_name: str
+    ids: np.ndarray
+    segments: list[dict]
+    instances: list[Layer] | None = None
+
+
+class Part(NamedTuple):
+    """The training or validation part of a data set.
+
+    Attributes:
+        images: Folder of the images.
+        items: What becomes an image each.
+        convert: Makes an :class:`Annotated` of an item.
+    """
+
+    images: Path
+    items: Sequence[Any]
+    convert: Callable[[Any], Annotated]
+
+
+def flatten(size: tuple[int, int], layers: Sequence[Layer]) -> tuple[np.ndarray, list[dict]]:
+    """The panoptic map of layers, the later over the earlier; all of one stuff class are one.
+
+    Args:
+        size: H and W.
+        layers: From the back to the front.
+
+    Returns:
+        (H, W) int64 map of segment ids, 0 is void, and its ``segments_info``. What lies wholly
+        under others is no segment.
+    """
+    owner = np.full(size, -1, dtype=np.int64)
+    first_of = {}
+    for number, layer in enumerate(layers):
+        if not layer.category['isthing']:
+            number = first_of.setdefault(layer.category['id'], number)
+        owner[layer.mask] = number
+    seen = [number for number in np.unique(owner).tolist() if number >= 0]
+    numbers = distinct_ids([tuple(layers[number].category['color']) for number in seen])
+    ids = np.zeros(size, dtype=np.int64)
+    segments = []
+    for number, segment_id in zip(seen, numbers):
+        mask = owner == number
+        ids[mask] = segment_id
+        info = segment_info(segment_id, layers[number].category['id'], mask)
+        segments.append(dict(info, iscrowd=int(layers[number].is_crowd)))
+    return ids, segments
+
+
+def write_data_set(
+    out: Path,
+    parts: Mapping[str, Part],
+    categories: list[dict],
+    description: str,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a COCO panoptic data set.
+
+    ``out`` then holds, for each part, ``annotations/panoptic_{part}.json``,
+    ``annotations/panoptic_{part}/*.png``, ``annotations/instances_{part}.json`` where instances are
+    known, and the images in ``{part}/``: a link to their folder, or the folder itself. A part's
+    annotations appear when complete.
+
+    Args:
+        out: Folder to write to.
+        parts: By their names.
+        categories: Of the annotation files.
+        description: Of the data, for the annotation files.
+        overwrite: Replace annotations of the same names.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileExistsError: ``out`` holds annotations of a part, or another folder of its name.
+        ValueError: Two images of a part have one stem.
+    """
+    annotations = out / 'annotations'
+    for name, part in parts.items():
+        for kind in ('panoptic', 'instances'):
+            file = annotations / f'{kind}_{name}.json'
+            if file.exists() and not overwrite:
+                raise FileExistsError(f'{file} exists: overwrite it or choose another folder')
+        link = out / name
+        if link.exists() and not link.samefile(part.images):
+            raise FileExistsError(f'{link} exists and is not {part.images}: choose another folder')
+        if not part.items:
+            raise ValueError(f'there is no image to convert for {name} in {part.images.absolute()}')
+    for name, part in parts.items():
+        with partial_folder(annotations / f'panoptic_{name}') as folder:
+            written = map(part.convert, tqdm(part.items, desc=name, unit='image', disable=None))
+            content, instances = _write_maps(folder, written, categories)
+            content['info'] = instances['info'] = {'description': f'{description}, {name}'}
+            if not (out / name).exists():
+                os.symlink(part.images.resolve(), out / name, target_is_directory=True)
+            _publish(folder, annotations, name, content, instances)
+    return out
+
+
+def split_off(items: Sequence[Any], val_share: float, name: Callable[[Any], str]) -> dict:
+    """Items as ``train`` and ``val``, the same whenever the names are the same.
+
+    Raises:
+        ValueError: ``val_share`` is not between 0 and 1, or leaves one of the two empty.
+    """
+    number = round(len(items) * val_share)
+    if not 0 < val_share < 1 or not 0 < number < len(items):
+        raise ValueError(
+            f'val_share must leave images for training and for validation, got {val_share} of '
+            f'{len(items)} images'
+        )
+    by_hash = sorted(items, key=lambda item: (zlib.crc32(name(item).encode()), name(item)))
+    chosen = {name(item) for item in by_hash[:number]}
+    parts = {'train': [], 'val': []}
+    for item in items:
+        parts['val' if name(item) in chosen else 'train'].append(item)
+    return parts
+
+
+def _write_maps(
+    folder: Path, written: Iterable[Annotated], categories: list[dict]
+) -> tuple[dict, dict]:
+    """Writes the PNGs; returns panoptic and instance annotations, the latter perhaps empty."""
+    images, annotations, instances, names = [], [], [], Counter()
+    for number, found in enumerate(written, start=1):
+        png = f'{Path(found.file_name).stem}.png'
+        names[png] += 1
+        if names[png] > 1:
+            raise ValueError(f'two images have the stem of {found.file_name}; rename one of them')
+        write_segment_map(folder / png, found.ids)
+        height, width = found.ids.shape
+        images.append(dict(id=number, file_name=found.file_name, height=height, width=width))
+        annotations.append(dict(image_id=number, file_name=png, segments_info=found.segments))
+        for layer in found.instances or ():
+            info = segment_info(len(instances) + 1, layer.category['id'], layer.mask)
+            info.update(image_id=number, segmentation=encode_rle(layer.mask))
+            instances.append(dict(info, iscrowd=int(layer.is_crowd)))
+    things = [category for category in categories if category['isthing']]
+    return (
+        dict(images=images, annotations=annotations, categories=categories),
+        dict(images=images, annotations=instances, categories=things),
+    )
+
+
+def _publish(folder: Path, annotations: Path, name: str, content: dict, instances: dict) -> None:
+    """Puts a complete folder of PNGs and its annotation files in place of what was there."""
+    target = annotations / f'panoptic_{name}'
+    files = {target.with_suffix('.json'): content}
+    if instances['annotations']:
+        files = {annotations / f'instances_{name}.json': instances, **files}  # that one is last
+    for kind in ('panoptic', 'instances'):
+        (annotations / f'{kind}_{name}.json').unlink(missing_ok=True)
+    if target.exists():
+        for old in target.glob('*.png'):
+            old.unlink()
+        target.rmdir()
+    folder.rename(target)
+    for file, written in files.items():
+        text = json.dumps(written)
+        write_whole(file, lambda partial, text=text: partial.write_text(text))

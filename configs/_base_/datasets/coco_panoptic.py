@@ -4,8 +4,9 @@ dataset_type = 'mmbanet.PanopticDataset'
 data_root = 'data/coco/'
 
 steps = dict(
+    # By mmbanet.LoadImage in a PanopticDataset; mmdet's DetInferencer looks for this name.
     # ignore_empty=True in training leaves out images that cannot be read, with a warning.
-    image=dict(type='mmbanet.LoadImage'),
+    image=dict(type='LoadImageFromFile'),
     annotations=dict(type='mmbanet.LoadPanopticAnnotations'),
     resize=dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     # The paper gives no size for its random crop. Crops without things train semantics.

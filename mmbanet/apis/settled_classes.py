@@ -44,7 +44,7 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
     metainfo = _trained_classes(checkpoint) or _annotated_classes(cfg)
     things, stuff = len(metainfo['thing_classes']), len(metainfo['stuff_classes'])
     for name, part in _parts('', cfg.model):
-        is_fusion = name == 'panoptic_fusion_head'  # which often leaves COCO's counts unsaid
+        is_fusion = name.endswith('panoptic_fusion_head')  # which often leaves COCO's counts unsaid
         has = (lambda key: True) if is_fusion else part.__contains__
         part.update(head_class_counts(name, has, things, stuff))
     for loader in LOADERS:

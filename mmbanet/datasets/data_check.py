@@ -172,6 +172,10 @@ def _check_names(file: PanopticAnnotations, split: Split, findings: Findings) ->
 
 
 def _check_use(file: PanopticAnnotations, statistics: Statistics, findings: Findings) -> None:
+    if not statistics.thing_sizes:
+        findings.say(
+            'no thing', f'{file.ann_file}: no image has a thing, to train or to test instances with'
+        )
     unused = [c['name'] for c in file.categories if c['name'] not in statistics.segments]
     if unused:
         findings.say(
@@ -188,6 +192,7 @@ def _check_instances(panoptic: PanopticAnnotations, path: Path, findings: Findin
     if instances is None:
         return
     instances.check_matches(panoptic)
+    instances.say_hidden()
     for image_id, of_image in instances.instances.items():
         size = instances.images[image_id]['height'], instances.images[image_id]['width']
         found = [one for one in of_image if one.box and not one.is_crowd]

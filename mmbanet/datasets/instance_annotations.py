@@ -101,6 +101,16 @@ class InstanceAnnotations(CocoFile):
                         f'{panoptic.ann_file}'
                     )
 
+    def say_hidden(self) -> None:
+        """Says how many instances have no pixel, which training leaves out."""
+        hidden = [i for i, part in self.instances.items() for instance in part if not instance.box]
+        if hidden:
+            self.notices.say(
+                'hidden',
+                f'{self.ann_file}: {len(hidden)} instances have no pixel and are left out; the '
+                f'first is in {name_image(hidden[0], self.images[hidden[0]])}',
+            )
+
     def _add(self, annotation: Any, index: int, ids: set[int], categories: set[int]) -> None:
         """Checks one of the file's annotations and keeps it, and its id in ``ids``."""
         place = f'{self.ann_file}: entry {index} of "annotations"'

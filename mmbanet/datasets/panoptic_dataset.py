@@ -17,7 +17,6 @@ from mmbanet.registry import DATASETS
 from mmbanet.structures import encode_ids
 
 from .annotation_files import Notices, collector_paused, is_local, read_segment_ids
-from .coco_file import name_image
 from .file_check import check_pngs, find_unreadable, raise_first
 from .instance_annotations import Instance, InstanceAnnotations
 from .load_image import LoadImage
@@ -167,13 +166,7 @@ class PanopticDataset(CocoPanopticDataset):
             )
         file = InstanceAnnotations(path, self.backend_args)
         file.check_matches(panoptic)
-        hidden = [i for i, part in file.instances.items() for instance in part if not instance.box]
-        if hidden:
-            self.notices.say(
-                'hidden',
-                f'{path}: {len(hidden)} instances have no pixel and are left out; the first is in '
-                f'{name_image(hidden[0], file.images[hidden[0]])}',
-            )
+        file.say_hidden()
         return file.instances
 
     def parse_data_info(self, raw_data_info: dict) -> dict:

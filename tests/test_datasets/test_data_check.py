@@ -14,6 +14,8 @@ from mmbanet.datasets import PanopticDataset
 from mmbanet.datasets.data_check import Split, check_split
 from mmbanet.datasets.findings import Findings
 
+from ..conftest import COCO_SAMPLE
+
 CATEGORIES = [
     dict(id=4, name='cat', isthing=1),
     dict(id=2, name='dog', isthing=1),
@@ -219,6 +221,18 @@ def test_instances_are_checked_too(root):
     assert 'its height and width are (7, 8) here' in messages
 
 
+def test_data_without_a_thing(root):
+    def damage(content):
+        for annotation in content['annotations']:
+            del annotation['segments_info'][1:]
+
+    edit(root, damage)
+    assert {f.kind for f in check(root)} == {'unlisted', 'no thing', 'unused class'}
+    path = root / 'annotations' / 'instances_val.json'
+    path.write_text(json.dumps(instances(CATEGORIES[:2], np.zeros((6, 8)))))
+    assert any('1 instances have no pixel and are left out' in f.message for f in check(root))
+
+
 def test_parts_with_other_classes(root, capsys):
     content = json.loads((root / 'annotations' / 'panoptic_val.json').read_text())
     content['categories'][0]['name'] = 'cow'
@@ -299,3 +313,11 @@ train_dataloader = dict(dataset=dict(metainfo=dict(classes=('cat', 'dog', 'sky')
     with pytest.raises(SystemExit, match='1 errors'):
         main([str(root), '--config', str(cfg)])
     assert "missing: ['cow'], unknown: ['cat']" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not COCO_SAMPLE.exists(), reason="needs a sample of COCO's val2017")
+def test_a_real_image_of_coco_is_sound(capsys):
+    main([str(COCO_SAMPLE)])
+    printed = capsys.readouterr().out
+    assert 'error' not in printed
+    assert '1 images, 1 of them with a readable map; 18 segments, 1 of them crowds' in printed

@@ -118,7 +118,8 @@ def compare_with_config(
     if counts.thing_sizes:
         fit = fit_anchors(counts.thing_sizes, cfg)
         if fit.unmatched > TOLERATED_SHARE * fit.things:
-            findings.say('anchors', f'{split.ann_file}: {fit}')
+            remedy = 'change model.rpn_head.anchor_generator.scales, or the scale of Resize'
+            findings.say('anchors', f'{split.ann_file}: {fit}; {remedy}')
         else:
             print(f'{split.ann_file}: {fit}')
 

@@ -35,8 +35,7 @@ class AnchorFit(NamedTuple):
         return (
             f'{self.unmatched} of {self.things} things match no anchor ({self.smaller} of them '
             f'smaller than all); resized, the median thing has {self.median_size:.0f} pixels a '
-            f'side, anchors have {low:.0f} to {high:.0f}: model.rpn_head.anchor_generator.scales, '
-            'or the scale of Resize'
+            f'side, anchors have {low:.0f} to {high:.0f}'
         )
 
 

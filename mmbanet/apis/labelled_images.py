@@ -13,18 +13,11 @@ from mmbanet.datasets import CocoOrder, PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_json, read_segment_ids
 from mmbanet.datasets.coco_file import name_image
 from mmbanet.datasets.file_check import say_outside
-from mmbanet.evaluation.panoptic_quality import average_quality, count_matches
 from mmbanet.evaluation.panoptic_truth import PanopticTruth
 from mmbanet.scenes.true_depth import TrueDepth, check_depth
 from mmbanet.structures import INSTANCE_OFFSET
-from mmbanet.structures.matching import (
-    NO_LABEL,
-    Segments,
-    count_overlaps,
-    find_runs,
-    match_segments,
-    segment_iou,
-)
+
+from .judgement import Judgement, judge
 
 # What ``mmbanet predict`` says of a video's frame.
 FRAME = re.compile(r'(?P<video>.*), frame (?P<number>\d+)', re.DOTALL)
@@ -36,27 +29,6 @@ class Pair(NamedTuple):
     front: int
     behind: int
     why: str
-
-
-class Judgement(NamedTuple):
-    """A map against the truth.
-
-    Attributes:
-        pq: 0..1, of this image alone; nan where there is nothing.
-        ids: (H, W), the truth.
-        labels: Class of each true segment by its id.
-        missed: True segments without a match.
-        false: Predicted segments without a match.
-        confused: True and predicted segment with an IoU above 0.5 of different classes: these are
-            missed and false as well.
-    """
-
-    pq: float
-    ids: np.ndarray
-    labels: dict[int, int]
-    missed: list[int]
-    false: list[int]
-    confused: list[tuple[int, int]]
 
 
 class LabelledImage(NamedTuple):
@@ -153,7 +125,7 @@ class DataSet(_Annotated):
         ]
         path = self.images / image['file_name']
         say_outside(str(path), str(self.images), self.annotations.notices)
-        return _labelled(image['file_name'], path, ids, segments, self._pairs(image_id, ids))
+        return labelled(image['file_name'], path, ids, segments, self._pairs(image_id, ids))
 
     def _pairs(self, image_id: str | int, ids: np.ndarray) -> list[Pair] | None:
         if self._has_depth:
@@ -199,11 +171,11 @@ class Predictions(_Annotated):
             raise FileNotFoundError(f'no folder {images}: --images says where the images are')
         super().__init__(PanopticAnnotations(str(folder / 'panoptic.json')))
         self.folder, self.images, self.name = folder, images, str(folder)
-        self._truth = None
+        self.truth = None
         if truth is not None:
-            self._truth = PanopticTruth(str(truth), str(truth.with_suffix('')))
-            self._truth.use_classes(dict(classes=self.classes))
-            of_truth = self._truth.annotations
+            self.truth = PanopticTruth(str(truth), str(truth.with_suffix('')))
+            self.truth.use_classes(dict(classes=self.classes))
+            of_truth = self.truth.annotations
             *_, palette = _classes_of(of_truth)
             if palette is not None:
                 labels = of_truth.labels(dict(classes=self.classes))
@@ -253,10 +225,10 @@ class Predictions(_Annotated):
         ids = read_segment_ids(str(png), size, name_image(image_id, image))
         things = sum(bool(self.is_thing[s['label']]) for s in segments)
         known = pairs if ordered or things == 0 else None
-        judgement = None if self._truth is None else self._judge(source, ids, segments)
+        judgement = None if self.truth is None else self._judge(source, ids, segments)
         of_video = FRAME.fullmatch(source)
         path = self._find(of_video['video'] if of_video else source)
-        return _labelled(name, path, ids, segments, known)._replace(
+        return labelled(name, path, ids, segments, known)._replace(
             judgement=judgement, frame=of_video and int(of_video['number'])
         )
 
@@ -270,28 +242,7 @@ class Predictions(_Annotated):
         image_id = next((self._true_ids[e] for e in _ends(source) if e in self._true_ids), None)
         if image_id is None:
             return None
-        true_ids, truth = self._truth.load(image_id)
-        if true_ids.shape != ids.shape:
-            raise ValueError(f'{source}: predicted at {ids.shape}, annotated at {true_ids.shape}')
-        runs = find_runs(true_ids, ids)
-        label_of = {s['id']: s['label'] for s in segments}
-        found = np.unique(runs.ids)
-        labels = np.array([label_of.get(i, NO_LABEL) for i in found.tolist()], dtype=np.int64)
-        prediction = Segments(found, labels)
-        overlaps = count_overlaps(truth, prediction, runs)
-        truth = self._truth.complete(image_id, true_ids, truth, overlaps.sum(axis=1))
-        iou = segment_iou(overlaps, truth.areas, overlaps)
-        counts = count_matches(truth, prediction, overlaps, iou, len(self.classes))
-        average, _ = average_quality(counts, np.ones(len(self.classes), dtype=bool))
-        matches = match_segments(truth, prediction, overlaps, iou)
-        return Judgement(
-            average['pq'],
-            true_ids,
-            dict(zip(truth.ids[1:-1].tolist(), truth.labels[1:-1].tolist())),
-            truth.ids[matches.is_missed].tolist(),
-            found[matches.is_false].tolist(),
-            [(int(truth.ids[i]), int(found[j])) for i, j in np.argwhere(matches.is_confused)],
-        )
+        return judge(self.truth, image_id, source, ids, segments)
 
 
 def open_labelled(
@@ -350,7 +301,7 @@ def _ends(source: str) -> Iterator[str]:
     return ('/'.join(parts[i:]) for i in range(len(parts)))
 
 
-def _labelled(
+def labelled(
     name: str, path: Path, ids: np.ndarray, segments: list[dict], pairs: list[Pair] | None
 ) -> LabelledImage:
     """Without what is listed but not seen."""

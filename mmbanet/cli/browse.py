@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mmbanet.apis import read_image
 from mmbanet.apis.image_sources import Frames
 from mmbanet.apis.labelled_images import LabelledImage, open_labelled
+from mmbanet.apis.labelled_pictures import read_photo, views_of
 from mmbanet.datasets.panoptic_files import partial_folder
-from mmbanet.structures import encode_ids
 from mmbanet.visualization import class_palette
-from mmbanet.visualization.gallery import Gallery, View
-from mmbanet.visualization.picture import ERROR_COLORS
+from mmbanet.visualization.gallery import Gallery
 
 EPILOG = """
 WHAT is a COCO panoptic data set, annotations/panoptic_NAME.json with its PNGs beside it or the
@@ -91,47 +89,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'mmbanet browse: {faults} images or maps could not be read, see above')
 
 
-def read_photo(image: LabelledImage, frames: Frames) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, of the size of the map.
-
-    Raises:
-        OSError, ValueError: There is none.
-    """
-    if image.frame is not None:
-        photo = frames.read(image.path, image.frame)
-    elif not image.path.is_file():
-        raise FileNotFoundError(f'{image.path.absolute()} is not there; --images names its folder')
-    else:
-        photo = read_image(image.path)
-    if photo.shape[:2] != image.ids.shape:
-        raise ValueError(
-            f'{image.path}: has {photo.shape[:2]} pixels (height, width), its map {image.ids.shape}'
-        )
-    return photo[..., ::-1]
-
-
 def add(
     gallery: Gallery, image: LabelledImage, photo: np.ndarray | None, is_thing: Sequence[bool]
 ) -> None:
     """Puts an image into the gallery, with what is wrong in it where there is truth."""
-    label_of = {segment['id']: segment['label'] for segment in image.segments}
-    codes, panoptic = _encode(image.ids, label_of, is_thing)
+    codes, views = views_of(image, is_thing)
     judgement, errors, missed = image.judgement, {}, []
-    views = [View('map', panoptic, {})]
     if judgement is not None:
         errors = dict.fromkeys(judgement.false, 'false')
-        kinds = dict.fromkeys(judgement.missed, 'unmatched')
-        for true_id, found_id in judgement.confused:
-            name = gallery.classes[judgement.labels[true_id]]
-            errors[found_id] = f'wrong class, is {name}'
-            kinds[true_id] = 'wrong_class'
-        missed = [judgement.labels[i] for i, kind in kinds.items() if kind == 'unmatched']
-        for found_id, error in errors.items():
-            kind = 'unmatched' if error == 'false' else 'wrong_class'
-            views[0].marks[codes[found_id]] = ERROR_COLORS[kind]
-        true_codes, truth = _encode(judgement.ids, judgement.labels, is_thing)
-        marks = {true_codes[i]: ERROR_COLORS[kind] for i, kind in kinds.items()}
-        views.append(View('truth', truth, marks))
+        confused = dict(judgement.confused)
+        for true_id, found_id in confused.items():
+            errors[found_id] = f'wrong class, is {gallery.classes[judgement.labels[true_id]]}'
+        missed = [judgement.labels[i] for i in judgement.missed if i not in confused]
     gallery.add(
         image.name,
         photo,
@@ -144,17 +113,3 @@ def add(
         judgement and judgement.pq,
         missed,
     )
-
-
-def _encode(
-    ids: np.ndarray, label_of: dict[int, int], is_thing: Sequence[bool]
-) -> tuple[dict[int, int], np.ndarray]:
-    """The id of each segment in mmdet's encoding, and the map in it."""
-    codes = {}
-    for number, (segment_id, label) in enumerate(label_of.items(), start=1):
-        code = encode_ids(label, number if is_thing[label] else 0)
-        # The format forbids two segments of one stuff class, but some files have them.
-        codes[segment_id] = encode_ids(label, number) if code in codes.values() else code
-    values, inverse = np.unique(ids, return_inverse=True)
-    table = np.array([codes.get(i, len(is_thing)) for i in values.tolist()], dtype=np.int32)
-    return codes, table[inverse].reshape(ids.shape)

@@ -12,14 +12,7 @@ from mmengine.logging import MMLogger, print_log
 
 from mmbanet.datasets.file_check import check_pngs
 from mmbanet.registry import METRICS
-from mmbanet.structures.matching import (
-    Runs,
-    Segments,
-    TrueSegments,
-    count_overlaps,
-    find_runs,
-    segment_iou,
-)
+from mmbanet.structures.matching import Runs, Segments, find_runs
 
 from .boundary_iou import boundary_iou, boundary_width
 from .panoptic_quality import average_quality, count_matches
@@ -137,12 +130,12 @@ class PanopticMetric(BaseMetric):
             img_id = sample['img_id']
             if not self.truth.is_annotated(img_id):
                 continue
-            true_map, truth = self.truth.load(img_id)
+            true_map, _ = self.truth.load(img_id)
             try:
                 prediction = self._read(sample, true_map)
             except (KeyError, ValueError) as error:
                 raise type(error)(f'image {img_id}: {error.args[0]}') from error
-            counts = self._count(img_id, true_map, truth, prediction)
+            counts = self._count(img_id, true_map, prediction)
             counts = {name: _compress(array) for name, array in counts.items()}
             self.results.append(dict(counts, img_id=img_id))
 
@@ -159,14 +152,12 @@ class PanopticMetric(BaseMetric):
         return _Prediction(id_map, runs, segments, semantics)
 
     def _count(
-        self, img_id: int, true_map: np.ndarray, truth: TrueSegments, prediction: _Prediction
+        self, img_id: int, true_map: np.ndarray, prediction: _Prediction
     ) -> dict[str, np.ndarray]:
         """(C, 4) of PQ and BPQ and (C, 2) of the IoU of classes."""
         id_map, runs, segments, semantics = prediction
         num_classes = self.num_classes
-        overlaps = count_overlaps(truth, segments, runs)
-        truth = self.truth.complete(img_id, true_map, truth, overlaps.sum(axis=1))
-        iou = segment_iou(overlaps, truth.areas, overlaps)
+        truth, _, overlaps, iou = self.truth.compare(img_id, true_map, segments, runs)
         counts = dict(PQ=count_matches(truth, segments, overlaps, iou, num_classes))
         if self.boundary:
             width = boundary_width(*true_map.shape, self.boundary_dilation_ratio)

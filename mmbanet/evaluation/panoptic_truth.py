@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import os.path as osp
 from functools import lru_cache
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -14,7 +15,17 @@ from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
 from mmbanet.datasets.file_check import say_outside
 from mmbanet.datasets.panoptic_annotations import check_png_ids, compare_area, name_image
-from mmbanet.structures.matching import NO_LABEL, UNLISTED, VOID, TrueSegments, count_pixels
+from mmbanet.structures.matching import (
+    NO_LABEL,
+    UNLISTED,
+    VOID,
+    Runs,
+    Segments,
+    TrueSegments,
+    count_overlaps,
+    count_pixels,
+    segment_iou,
+)
 
 # Metrics take turns with the images of a batch: so many are decoded only once for all of them.
 DECODED = 8
@@ -33,6 +44,22 @@ def open_annotations(ann_file: str, backend_args: dict | None = None) -> Panopti
     if annotations is None:
         annotations = _opened[key] = PanopticAnnotations(ann_file, backend_args)
     return annotations
+
+
+class Comparison(NamedTuple):
+    """A predicted map of an image beside its annotation.
+
+    Attributes:
+        truth: G segments, with the areas that the file lacks.
+        prediction: P segments.
+        overlaps: (G, P), shared pixels.
+        iou: (G, P).
+    """
+
+    truth: TrueSegments
+    prediction: Segments
+    overlaps: np.ndarray
+    iou: np.ndarray
 
 
 class PanopticTruth:
@@ -90,6 +117,24 @@ class PanopticTruth:
         say_outside(path, self.seg_prefix, self.annotations.notices, self.backend_args)
         content = read_bytes(path, f'PNG of {name}', self.backend_args)
         return _decode(content, path, size, name), self._segments[img_id]
+
+    def compare(
+        self, img_id: int, true_map: np.ndarray, prediction: Segments, runs: Runs
+    ) -> Comparison:
+        """The predicted segments of an image beside the annotated ones.
+
+        Args:
+            img_id: Of the image.
+            true_map: (H, W), see :meth:`load`.
+            prediction: P segments.
+            runs: Of both maps.
+
+        Raises: As :meth:`complete`.
+        """
+        truth = self._segments[img_id]
+        overlaps = count_overlaps(truth, prediction, runs)
+        truth = self.complete(img_id, true_map, truth, overlaps.sum(axis=1))
+        return Comparison(truth, prediction, overlaps, segment_iou(overlaps, truth.areas, overlaps))
 
     @property
     def thing_labels(self) -> list[int]:

@@ -5,7 +5,9 @@ from importlib import import_module
 __version__ = '0.1.0'
 
 _APIS = ('PanopticInferencer', 'PanopticResult', 'init_model', 'predict', 'read_image')
-_MODULES = dict.fromkeys(_APIS, 'mmbanet.apis') | dict(PanopticVisualizer='mmbanet.visualization')
+_MODULES = dict.fromkeys(_APIS, 'mmbanet.apis') | dict(
+    PanopticTTAModel='mmbanet.models', PanopticVisualizer='mmbanet.visualization'
+)
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 
 from mmbanet.apis import evaluate
 from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.engine.launch import argument_parser, augment_tests, load_config, output_file
 
 
 def main() -> None:
@@ -30,6 +30,9 @@ def main() -> None:
         metavar='NPZ',
         help='also write what PQ counts in each image, for error bars (mmbanet.PanopticMetric)',
     )
+    parser.add_argument(
+        '--tta', action='store_true', help="average flipped (or tta_pipeline's) views of each image"
+    )
     args = parser.parse_args()
     check_checkpoint(args.checkpoint)
     cfg = load_config(args)
@@ -40,6 +43,8 @@ def main() -> None:
         for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
             if evaluator['type'] == 'mmbanet.PanopticMetric':
                 evaluator['image_counts'] = str(args.image_counts)
+    if args.tta:
+        augment_tests(cfg)
     metrics = evaluate(cfg, args.checkpoint)
     if args.out and is_main_process():
         args.out.write_text(json.dumps(metrics, indent=1) + '\n')

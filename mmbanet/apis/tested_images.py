@@ -61,6 +61,7 @@ class TestedImages:
                 f'{config.filename}: test_evaluator has no metric with ann_file and seg_prefix, '
                 'such as mmbanet.PanopticMetric: without the truth there is nothing to report'
             )
+        self._loader = Runner.build_dataloader(config.test_dataloader)
         self.truth = PanopticTruth(
             of_truth['ann_file'], of_truth['seg_prefix'], of_truth.get('backend_args')
         )
@@ -70,7 +71,6 @@ class TestedImages:
         self.classes, self.is_thing = self.truth.classes, self.truth.is_thing.tolist()
         self.palette = meta.get('palette')
         self.notes: list[str] = []
-        self._loader = Runner.build_dataloader(config.test_dataloader)
         self._occlusion = None
         for metric in metrics:
             if metric['type'] == OCCLUSION_METRIC:

@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         numbers = dict(report.numbers(), order=None, thresholds=None)
         if isinstance(found, TestedImages):
             numbers.update(found.numbers())
+        numbers = without_nan(numbers)
         facts = facts_of(args, found, len(report.images), unknown, faults)
         title = f'Panoptic report: {Path(args.what).name}'
         write(folder, report_page(title, facts, numbers, *examples), dict(facts=facts, **numbers))
@@ -208,7 +209,7 @@ def facts_of(
 def write(folder: Path, page: str, numbers: dict) -> None:
     """Writes the page, the JSON and the CSV."""
     (folder / 'index.html').write_text(page, 'utf-8')
-    text = json.dumps(without_nan(numbers), indent=1, allow_nan=False) + '\n'
+    text = json.dumps(numbers, indent=1, allow_nan=False) + '\n'
     (folder / 'report.json').write_text(text)
     with (folder / 'classes.csv').open('w', newline='', encoding='utf-8', errors='replace') as file:
         rows = csv.writer(file)

@@ -11,10 +11,10 @@ from torch import nn
 
 from mmbanet.registry import HOOKS
 
-# Of BANet and mmdet's two-stage and one-stage models, alone and within InstanceSemanticFusion and
-# OracleModel.
-_THING_HEADS = r'((instance_)?model\.)?(roi_head\.)?(bbox|mask)_head(\.\d+)?'
-_I2S_HEAD = r'(model\.)?i2s_head'
+# Of BANet and mmdet's two-stage and one-stage models, alone and within InstanceSemanticFusion,
+# OracleModel and PanopticTTAModel.
+_THING_HEADS = r'((instance_)?model\.|module\.)?(roi_head\.)?(bbox|mask)_head(\.\d+)?'
+_I2S_HEAD = r'(model\.|module\.)?i2s_head'
 
 
 @HOOKS.register_module()

@@ -123,6 +123,23 @@ def replace_data_root(cfg: Config, data_root: str) -> None:
             cfg[key] = moved(value)
 
 
+def augment_tests(cfg: Config) -> None:
+    """Lets a test average several views of each image (test-time augmentation), in place.
+
+    ``tta_model`` and ``tta_pipeline`` of the config say how, as mmdet's do. Without them it is
+    :class:`mmbanet.models.PanopticTTAModel` with each image as it is and flipped.
+    """
+    pipeline = cfg.get('tta_pipeline')
+    if pipeline is None:
+        *steps, pack = cfg.test_dataloader.dataset.pipeline
+        keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+        views = dict(type='TestTimeAug', transforms=[flips, [dict(pack, meta_keys=keys)]])
+        pipeline = [*steps, views]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    cfg.model = dict(cfg.get('tta_model', dict(type='mmbanet.PanopticTTAModel')), module=cfg.model)
+
+
 def output_file(text: str) -> Path:
     """For ``argparse``: a file that is written at the end; that it can be is checked now.
 

@@ -4,7 +4,7 @@ from mmbanet.ops import RoIAlign, RoIInlay, RoIUpsample
 from mmbanet.registry import MODELS
 
 from .deform_conv import DeformConv2dPack
-from .detectors import BANet, InstanceSemanticFusion
+from .detectors import BANet, InstanceSemanticFusion, PanopticTTAModel
 from .fusion import (
     InstanceOcclusionHead,
     LogitFusionHead,
@@ -39,6 +39,7 @@ __all__ = [
     'LogitFusionHead',
     'OcclusionAwareFusionHead',
     'OracleModel',
+    'PanopticTTAModel',
     'RoIAlign',
     'RoIInlay',
     'RoIUpsample',

@@ -91,7 +91,8 @@ def report_page(
         facts: What was reported on and what was left out, a line each.
         numbers: Of :meth:`mmbanet.evaluation.panoptic_breakdown.PanopticBreakdown.numbers`, with
             ``order`` of :class:`~mmbanet.evaluation.OcclusionMetric` and ``thresholds`` of
-            :meth:`mmbanet.apis.fusion_sweep.FusionSweep.numbers`, each or None.
+            :meth:`mmbanet.apis.fusion_sweep.FusionSweep.numbers`, each or None; None for what is no
+            number.
         worst: Images.
         best: Images.
     """
@@ -220,8 +221,8 @@ def _order(order: dict | None) -> str:
         *((f'_{kind}', f'of these {name}') for kind, name in KINDS.items()),
         ('_any_overlap', 'pairs that overlap at all'),
     ):
-        rows.append([name, _finite(order[f'accuracy{suffix}']), order[f'pairs{suffix}']])
-    rows.append(['truly occluded pairs that were judged (recall)', _finite(order['recall']), None])
+        rows.append([name, order[f'accuracy{suffix}'], order[f'pairs{suffix}']])
+    rows.append(['truly occluded pairs that were judged (recall)', order['recall'], None])
     return (
         '<p>Pairs of detected things that overlap as the annotated ones do, and the share of which '
         'the same one is in front (mmbanet.OcclusionMetric).</p>'
@@ -318,7 +319,3 @@ def _cell(value: str | float | int | None) -> str:
 
 def _values(facts: dict, keys: Sequence[str]) -> list:
     return [facts[key] for key in keys]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -212,7 +212,7 @@ class BANet(TwoStagePanopticSegmentor):
         if self.with_i2s or self.with_attention:
             selection = self._select_for_fusion(detections)
             boxes = [item.bboxes[chosen] for item, chosen in zip(detections, selection)]
-            rois = bbox2roi(_boxes_in_input(boxes, img_metas, rescale))
+            rois = bbox2roi(boxes_in_input(boxes, img_metas, rescale))
         if self.with_i2s:
             logits = self._i2s_logits(semantic, roi_inputs, rois, img_metas)
         elif self.with_attention:
@@ -223,26 +223,10 @@ class BANet(TwoStagePanopticSegmentor):
         else:
             logits = semantic['seg_preds']
 
-        labels = label_maps(
-            logits, img_metas, rescale, self.num_things_classes, self.semantic_layout
+        images = self._images_for_fusion(batch_inputs, img_metas, rescale)
+        panoptic = self._fuse(
+            batch_data_samples, detections, logits, img_metas, rescale, images, mask_calls
         )
-        for sample, instances, label_map in zip(batch_data_samples, detections, labels):
-            if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not
-                instances.masks = instances.masks.new_zeros((0, *label_map.shape[1:]))
-            sample.pred_instances = instances
-            sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
-
-        if isinstance(self.panoptic_fusion_head, FusionHead):
-            semantics = labels
-            if self.panoptic_fusion_head.needs_semantic_logits:
-                semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
-            images = self._images_for_fusion(batch_inputs, img_metas, rescale)
-            detections = self._with_mask_branch(detections, mask_calls)
-            if self.panoptic_fusion_head.needs_scale_factor and rescale:
-                detections = with_scale_factors(detections, img_metas)
-            panoptic = self.panoptic_fusion_head.predict(detections, semantics, images)
-        else:
-            panoptic = self._fuse_as_mmdet(detections, logits, img_metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
@@ -273,6 +257,36 @@ class BANet(TwoStagePanopticSegmentor):
         else:
             logits = semantic['seg_preds']
         return (*outputs, logits)
+
+    def _fuse(
+        self,
+        data_samples: SampleList,
+        detections: InstanceList,
+        logits: Tensor,
+        img_metas: Sequence[dict],
+        rescale: bool,
+        images: list[Tensor] | None,
+        mask_calls: Sequence[tuple],
+    ) -> PixelList:
+        """Panoptic maps; detections and semantic maps are put into the samples."""
+        labels = label_maps(
+            logits, img_metas, rescale, self.num_things_classes, self.semantic_layout
+        )
+        for sample, instances, label_map in zip(data_samples, detections, labels):
+            if len(instances) == 0:  # mmdet gives no masks the original size, rescaled or not
+                instances.masks = instances.masks.new_zeros((0, *label_map.shape[1:]))
+            sample.pred_instances = instances
+            sample.pred_sem_seg = semantic_prediction(label_map, self.num_classes)
+
+        if not isinstance(self.panoptic_fusion_head, FusionHead):
+            return self._fuse_as_mmdet(detections, logits, img_metas, rescale)
+        semantics = labels
+        if self.panoptic_fusion_head.needs_semantic_logits:
+            semantics = resized_logits(logits, img_metas, rescale, self.semantic_layout)
+        detections = self._with_mask_branch(detections, mask_calls)
+        if self.panoptic_fusion_head.needs_scale_factor and rescale:
+            detections = with_scale_factors(detections, img_metas)
+        return self.panoptic_fusion_head.predict(detections, semantics, images)
 
     def _semantic_outputs(self, pyramid: Sequence[Tensor]) -> dict[str, Tensor]:
         """F_S, and the semantic head's own logits unless I2S makes better ones, for inference."""
@@ -411,7 +425,7 @@ class BANet(TwoStagePanopticSegmentor):
         self, batch_inputs: Tensor, img_metas: Sequence[dict], rescale: bool
     ) -> list[Tensor] | None:
         """RGB images at the size of the results, where an order rule looks at them."""
-        if not self.panoptic_fusion_head.needs_images:
+        if not asks_for(self.panoptic_fusion_head, 'images'):
             return None
         return rgb_images(batch_inputs, self.data_preprocessor, img_metas, rescale)
 
@@ -435,7 +449,7 @@ class BANet(TwoStagePanopticSegmentor):
         return [select_detections(item, cfg.score_thr, cfg.get('nms')) for item in detections]
 
 
-def _boxes_in_input(boxes: list[Tensor], img_metas: Sequence[dict], rescaled: bool) -> list[Tensor]:
+def boxes_in_input(boxes: list[Tensor], img_metas: Sequence[dict], rescaled: bool) -> list[Tensor]:
     """Boxes of detections in pixels of the network's input."""
     if not rescaled:
         return boxes

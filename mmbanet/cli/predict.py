@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 from mmengine.device import get_device
+from mmengine.registry import DATASETS
+from torch import nn
 from tqdm import tqdm
 
 from mmbanet.apis import PanopticInferencer, PanopticResult
@@ -27,6 +30,7 @@ from mmbanet.apis.image_sources import (
     find_images,
     open_images,
 )
+from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_json
 from mmbanet.datasets.panoptic_files import folder_within, write_segment_map, write_whole
 from mmbanet.visualization.panoptic import write_picture
@@ -35,7 +39,8 @@ EPILOG = """
 IMAGES are files, folders (with all folders in them), patterns such as 'photos/*.jpg', URLs, videos
 and webcams (0 is the first; Ctrl-C ends it). DIR has
 
-  panoptic.json       COCO's panoptic format, of all images; panopticapi reads it
+  panoptic.json       COCO's panoptic format, of all images; panopticapi reads it. Ids of categories
+                      are those of the config's annotation file if that is there, else labels
   panoptic/*.png      its maps: id = R + 256 G + 256² B
   segments/*.json     per image: class, score, area, box and who is in front of whom, and why
   pictures/*.jpg      the map over the image (not with --no-pictures)
@@ -86,16 +91,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     inferencer = PanopticInferencer(
         args.config, args.checkpoint, device, cfg_options=args.cfg_options
     )
+    categories = categories_of(inferencer.model)
     work = Work(inferencer, args.out, args.batch_size, not args.no_pictures, rank, ranks)
     try:
         work.run(found)
     except KeyboardInterrupt:
         if ranks == 1:  # what is done is to be of use: a webcam ends in no other way
-            write_coco(args.out, work.seen, inferencer.model.dataset_meta)
+            write_coco(args.out, work.seen, categories)
         raise
     broken = sum_of_ranks(work.broken)
     if rank == 0:
-        write_coco(args.out, work.seen, inferencer.model.dataset_meta)
+        write_coco(args.out, work.seen, categories)
         print(f'{len(work.seen) - broken} images: {args.out / "panoptic.json"}')
     if broken and rank == 0:
         sys.exit(
@@ -278,17 +284,27 @@ def write_prediction(
     write_whole(record, lambda partial: partial.write_text(json.dumps(facts, indent=1) + '\n'))
 
 
-def write_coco(out: Path, names: Sequence[str], dataset_meta: dict) -> None:
+def categories_of(model: nn.Module) -> list[dict]:
+    """COCO's categories in the order of labels.
+
+    They are those of the panoptic annotations of the config's test set, where these are there,
+    sound and of the model's classes; else the ids are the labels.
+    """
+    classes, things = model.dataset_meta['classes'], len(model.dataset_meta['thing_classes'])
+    path = DATASETS.build(dict(model.cfg.test_dataloader.dataset, lazy_init=True)).ann_file
+    with suppress(OSError, ValueError):
+        annotations = PanopticAnnotations(path, may_be_unannotated=True)
+        labels = annotations.labels(model.dataset_meta)
+        return sorted(annotations.categories, key=lambda category: labels[category['id']])
+    return [
+        dict(id=label, name=name, supercategory='', isthing=int(label < things))
+        for label, name in enumerate(classes)
+    ]
+
+
+def write_coco(out: Path, names: Sequence[str], categories: Sequence[dict]) -> None:
     """COCO's panoptic JSON of what is predicted; ids of images are their places from 1."""
-    classes, things = dataset_meta['classes'], len(dataset_meta['thing_classes'])
-    content = dict(
-        images=[],
-        annotations=[],
-        categories=[
-            dict(id=label, name=name, supercategory='', isthing=int(label < things))
-            for label, name in enumerate(classes)
-        ],
-    )
+    content = dict(images=[], annotations=[], categories=list(categories))
     for number, name in enumerate(names, start=1):
         record = out / 'segments' / f'{name}.json'
         if not record.exists():
@@ -303,7 +319,7 @@ def write_coco(out: Path, names: Sequence[str], dataset_meta: dict) -> None:
                 segments_info=[
                     dict(
                         id=s['id'],
-                        category_id=s['category'],
+                        category_id=categories[s['category']]['id'],
                         area=s['area'],
                         bbox=s['bbox'],
                         iscrowd=0,

@@ -103,6 +103,40 @@ def test_maps_are_those_of_the_model_and_agree_with_the_json(predicted, photos, 
         assert np.abs(picture.astype(int) - cv2.imread(str(file))).max() > 20
 
 
+def test_categories_are_the_data_set_s_own_where_it_is_there(checkpoint, photos, tmp_path):
+    root = tmp_path / 'data'
+    (root / 'annotations').mkdir(parents=True)
+    categories = [
+        dict(
+            id=200 - 7 * i, name=name, isthing=int(name in METAINFO['thing_classes']), color=[i] * 3
+        )
+        for i, name in enumerate(METAINFO['classes'])
+    ]
+    path = root / 'annotations' / 'panoptic_val.json'
+    command = [*map(str, [CONFIG, checkpoint, photos]), '--no-pictures', '--cfg-options']
+    command += [*ANY_SCORE, f'test_dataloader.dataset.data_root={root}']
+
+    def predicted(name):
+        main([*command, '--out', str(tmp_path / name)])
+        content = json.loads((tmp_path / name / 'panoptic.json').read_text())
+        record = json.loads((tmp_path / name / 'segments' / 'first.json').read_text())
+        first = content['annotations'][0]['segments_info']
+        labels = {s['id']: s['category'] for s in record['segments']}
+        return content['categories'], [(labels[s['id']], s['category_id']) for s in first]
+
+    images = [dict(id=1, file_name='1.png', height=8, width=8)]
+    content = dict(images=images, annotations=[], categories=categories[::-1])
+    path.write_text(json.dumps(content))
+    found, pairs = predicted('own')
+    assert found == categories
+    assert len({label for label, _ in pairs}) > 1
+    assert all(category_id == 200 - 7 * label for label, category_id in pairs)
+    path.write_text(json.dumps(dict(content, categories=categories[1:])))  # other classes
+    found, pairs = predicted('labels')
+    assert [c['id'] for c in found] == list(range(len(categories)))
+    assert all(category_id == label for label, category_id in pairs)
+
+
 def test_panopticapi_reads_it(predicted):
     from panopticapi.evaluation import pq_compute_single_core
 

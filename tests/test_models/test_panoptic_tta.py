@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from mmbanet.apis import evaluate
 from mmbanet.engine.launch import augment_tests, replace_data_root
@@ -20,8 +20,9 @@ SCENES = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 HEIGHT, WIDTH = 48, 72  # of the original image
 
 
-def build(cfg, seed=0):
-    torch.manual_seed(seed)
+def build(cfg):
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
     model = MODELS.build(cfg).eval()
     # Logits of random weights are so small that rounding decides.
     with torch.no_grad():

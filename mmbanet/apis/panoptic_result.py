@@ -193,6 +193,10 @@ class PanopticResult:
     def to_supervision(self) -> object:
         """``supervision.Detections``: masks, boxes (x1, y1, x2, y2), classes and scores.
 
+        Its layout as of supervision 0.31, whose own readers make the same of :meth:`to_huggingface`
+        but for boxes that end at their last pixel, which is its older convention; these end after
+        it. A score that the model does not give is 1.
+
         Raises:
             ImportError: The library is not installed.
         """
@@ -210,9 +214,10 @@ class PanopticResult:
         )
 
     def to_huggingface(self) -> dict:
-        """As transformers' ``post_process_panoptic_segmentation`` returns it.
+        """As transformers' ``post_process_panoptic_segmentation`` returns it (transformers 5.24).
 
-        Stuff is fused: one segment a class. A score that the model does not give is 1.
+        Stuff is fused: one segment a class. A score that the model does not give is 1. Void is 0,
+        where nothing was found as well (there, transformers has -1.0).
         """
         return dict(
             segmentation=torch.from_numpy(self.segment_ids.copy()),

@@ -13,7 +13,6 @@ COMMANDS = {
     'convert': ('other annotations to COCO panoptic', 'nothing half-written was kept'),
     'report': ('what a model does well and badly', 'nothing was kept, start it again'),
     'export': ("a model's network as ONNX", 'nothing was written, start it again'),
-    'convert-semantic': ('semantic label images to COCO panoptic', 'nothing half-written was kept'),
     'make-scenes': ('scenes with known occlusion', 'nothing was kept, start it again'),
     'mask-overlap': ("how much a data set's instance masks overlap", 'nothing was written'),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import METRICS
+from mmengine.registry import METRICS, init_default_scope
 from mmengine.runner import Runner
 
 from mmbanet.evaluation.panoptic_truth import PanopticTruth
@@ -61,6 +61,7 @@ class TestedImages:
                 f'{config.filename}: test_evaluator has no metric with ann_file and seg_prefix, '
                 'such as mmbanet.PanopticMetric: without the truth there is nothing to report'
             )
+        init_default_scope(config.get('default_scope', 'mmdet'))
         self._loader = Runner.build_dataloader(config.test_dataloader)
         self.truth = PanopticTruth(
             of_truth['ann_file'], of_truth['seg_prefix'], of_truth.get('backend_args')

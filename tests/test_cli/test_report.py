@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from panopticapi.evaluation import pq_compute_single_core
 
 from mmbanet.apis import evaluate
@@ -66,7 +66,9 @@ def command(checkpoint, scenes) -> list[str]:
 def of_model(command, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('reports') / 'model'
     thresholds = ['--score-thrs', '0.1', '--overlap-thrs', '0.9', '--examples', '2']
-    main([*command[:2], *thresholds, *command[2:], '--out', str(out)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefaultScope, '_instance_dict', {})  # as in a process of its own
+        main([*command[:2], *thresholds, *command[2:], '--out', str(out)])
     return out
 
 

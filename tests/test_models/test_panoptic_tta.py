@@ -1,5 +1,7 @@
 """Test-time augmentation: what it must not change, and the means that it takes."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -208,7 +210,7 @@ def test_a_test_of_the_runner(tmp_path):
     checkpoint = tmp_path / 'model.pth'
     torch.save(dict(state_dict=build(narrow(SCENES)).state_dict()), checkpoint)
     plain = evaluate(config, checkpoint)
-    same, flipped = config.copy(), config.copy()
+    same, flipped = copy.deepcopy(config), copy.deepcopy(config)
     *steps, pack = config.test_dataloader.dataset.pipeline
     keys = (*pack.meta_keys, 'flip', 'flip_direction')
     twice = [dict(type='RandomFlip', prob=0.0)] * 2

@@ -18,6 +18,7 @@ from .inference import init_model
 from .judgement import judge
 from .labelled_images import LabelledImage, labelled
 from .panoptic_result import PanopticResult
+from .settled_classes import settle_classes
 
 OCCLUSION_METRIC = 'mmbanet.OcclusionMetric'
 
@@ -26,7 +27,8 @@ class TestedImages:
     """Predictions of the images of ``test_dataloader``, judged by the annotations.
 
     Args:
-        config: Ready for use; ``test_evaluator`` has a metric with ``ann_file`` and ``seg_prefix``.
+        config: Its classes are settled in place; ``test_evaluator`` has a metric with ``ann_file``
+            and ``seg_prefix``.
         checkpoint: File or URL; None if the parts of the model bring their own.
         device: Of the model.
         score_thrs: Of a :class:`FusionSweep`; none: without one.
@@ -53,6 +55,7 @@ class TestedImages:
         score_thrs: Sequence[float] = (),
         overlap_thrs: Sequence[float] = (),
     ) -> None:
+        settle_classes(config, checkpoint)
         metrics = config.get('test_evaluator') or []
         metrics = [metrics] if isinstance(metrics, dict) else metrics
         of_truth = next((m for m in metrics if m.get('ann_file') and m.get('seg_prefix')), None)

@@ -116,7 +116,7 @@ class PanopticBreakdown:
                 dict(
                     name=name,
                     is_thing=bool(self.is_thing[label]),
-                    **{key.upper(): 100 * value for key, value in of_classes[label].items()},
+                    **{key.upper(): 100.0 * value for key, value in of_classes[label].items()},
                     **dict(zip(('TP', 'FP', 'FN'), map(int, self.counts[label, 1:]))),
                 )
                 for label, name in enumerate(self.classes)

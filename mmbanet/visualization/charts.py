@@ -66,7 +66,7 @@ def reliability_diagram(bins: Sequence[dict], caption: str) -> str:
         bins: Of :func:`mmbanet.evaluation.panoptic_breakdown.reliability`.
         caption: For who cannot see it.
     """
-    left, bottom = MARGIN, SIDE + 10
+    left, bottom = MARGIN, SIDE + 20  # with room for a number above a full bar
     most = max((b['count'] for b in bins), default=0)
     parts = []
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
@@ -98,7 +98,7 @@ def reliability_diagram(bins: Sequence[dict], caption: str) -> str:
     parts.append(
         _text(10, bottom - SIDE / 2, 'right, %', turn=f'rotate(-90 10 {bottom - SIDE / 2:.0f})')
     )
-    return _svg(left + SIDE + 20, bottom + 44, parts, caption)
+    return _svg(left + SIDE + MARGIN / 2, bottom + MARGIN, parts, caption)
 
 
 def _svg(width: float, height: float, parts: Sequence[str], caption: str) -> str:

@@ -163,8 +163,8 @@ def _groups(numbers: dict) -> str:
         rows = [[h['name'], *_values(h, ('segments', 'found', 'SQ'))] for h in numbers['hidden']]
         parts.append(
             '<h3>By the share that is hidden</h3><p>Of true things, of whose full masks the data '
-            'set tells. A false segment hides nothing, so this is the share that is found, not '
-            f'PQ.</p>{_table(("", "segments", "found, %", "SQ"), rows)}'
+            'set tells. It is not known of false segments, so this is the share that is found, '
+            f'not PQ.</p>{_table(("", "segments", "found, %", "SQ"), rows)}'
         )
     return ''.join(parts)
 

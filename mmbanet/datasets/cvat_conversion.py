@@ -152,7 +152,8 @@ def _read_shape(shape: ElementTree.Element, size: tuple[int, int]) -> Shape:
         mask = pasted_mask(_read_rle(shape.get('rle', ''), height, width), left, top, size)
     else:
         raise ValueError('it has no area; draw a polygon or a mask in its place, or delete it')
-    return Shape(label, mask, shape.get('group_id'), int(_number(shape, 'z_order', '0')))
+    group = shape.get('group_id', '0')  # 0 is none
+    return Shape(label, mask, None if group == '0' else group, int(_number(shape, 'z_order', '0')))
 
 
 def _number(element: ElementTree.Element, key: str, default: str | None = None) -> float:

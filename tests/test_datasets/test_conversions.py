@@ -187,6 +187,9 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 </image>
 <image id="1" name="deep/b.jpg" width="8" height="6">
   <ellipse label="car" cx="4" cy="3" rx="3" ry="1" rotation="90" z_order="0"/>
+  <box label="person" xtl="0" ytl="0" xbr="1" ybr="1" group_id="7"/>
+  <box label="person" xtl="7" ytl="5" xbr="8" ybr="6" group_id="7"/>
+  <box label="person" xtl="0" ytl="2" xbr="1" ybr="3" group_id="0"/>
 </image></annotations>
 """
 
@@ -220,9 +223,16 @@ def test_cvat(cvat, classes):
     assert areas[:3] == [(1, 1, 9), (1, 1, 9), (1, 2, 3)]
     assert [image['file_name'] for image in content['images']] == ['a.jpg', 'deep/b.jpg']
     assert_sound(cvat)
-    # Turned by 90 degrees, the ellipse is 2 pixels wide and 6 high.
+    # Turned by 90 degrees, the ellipse is 2 pixels wide and 6 high; two boxes are of one group.
     turned, *_ = read(cvat, 'both', image=1)
-    assert drawing(turned) == ['...cc...'] * 6
+    assert drawing(turned) == [
+        'p..cc...',
+        '...cc...',
+        'P..cc...',
+        '...cc...',
+        '...cc...',
+        '...cc..p',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_photographs_and_labelme(follow, tmp_path, capfd):
     work = tmp_path / 'work_dirs'
     meta = torch.load(work / 'custom' / 'iter_2.pth', weights_only=False)['meta']['dataset_meta']
     assert meta['classes'] == ['car', 'person', 'road', 'sky']
-    for file in ('gallery/index.html', 'predictions/panoptic.json'):
+    for file in ('gallery/index.html', 'predictions/panoptic.json', 'report/index.html'):
         assert (work / file).is_file(), file
     found = json.loads((work / 'predictions' / 'panoptic.json').read_text())
     assert [c['name'] for c in found['categories']] == ['car', 'person', 'road', 'sky']
@@ -135,4 +135,4 @@ def test_forty_photographs_with_label_images(follow, tmp_path):
             path.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(path), labels)
     follow('Forty photographs with label images: CamVid')
-    assert (tmp_path / 'work_dirs' / 'camvid' / 'iter_2.pth').is_file()
+    assert (tmp_path / 'work_dirs' / 'camvid_report' / 'index.html').is_file()

@@ -1,5 +1,6 @@
 """The command ``mmbanet``: it lists what it can, runs it under its own name, and knows a typo."""
 
+import re
 import signal
 import sys
 
@@ -52,3 +53,24 @@ def test_a_command_says_how_it_is_called(call, name):
 def test_mistakes_are_told_under_its_name(call, tmp_path):
     status, _ = call('predict', 'no.py', 'no.pth', str(tmp_path / 'no.jpg'), '--out', str(tmp_path))
     assert status.startswith('mmbanet predict: no such image or folder: ')
+
+
+@pytest.mark.parametrize(
+    ('command', 'message'),
+    [
+        (['check', 'nowhere'], 'mmbanet check: no panoptic annotations: neither is '),
+        (
+            ['convert', 'cityscapes', 'nowhere'],
+            'mmbanet convert: no folder .*leftImg8bit/train; unpack leftImg8bit_trainvaltest.zip',
+        ),
+        (
+            ['convert', 'labelme', 'nowhere', '--classes', 'no.json'],
+            'mmbanet convert: class map not found: .*no.json',
+        ),
+    ],
+)
+def test_mistakes_with_data_are_one_line(call, command, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = call(*command)
+    assert re.match(message, status)
+    assert '\n' not in status + said

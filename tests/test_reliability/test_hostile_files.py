@@ -41,3 +41,7 @@ def test_without_a_protection(tmp_path, protection, name):
     with taken_out(ROW.protections[protection]):
         outcome = count([(name, lambda: CASES[name](Files(tmp_path)))])
     assert len(outcome.failures) == 1
+
+
+def test_short_form(run_row):
+    assert run_row('hostile-files', 4).failures == []

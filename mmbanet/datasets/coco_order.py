@@ -11,7 +11,7 @@ from mmbanet.structures import instance_order, instance_owner
 
 from .annotation_files import read_segment_ids
 from .coco_file import name_image
-from .file_check import say_outside
+from .file_check import check_pngs, pngs_of, say_outside
 from .instance_annotations import InstanceAnnotations
 from .ordered_things import OrderedThings
 from .panoptic_annotations import PanopticAnnotations, check_png_ids
@@ -60,6 +60,16 @@ class CocoOrder:
 
     def __getitem__(self, index: int) -> OrderedThings:
         return self.load(self.image_ids[index])
+
+    def check_files(self) -> None:
+        """Looks at the headers and ends of all PNGs, see :func:`.check_pngs`."""
+        check_pngs(
+            pngs_of(self.panoptic, self.seg_prefix),
+            self.seg_prefix,
+            self.panoptic.ann_file,
+            self.panoptic.notices,
+            self.backend_args,
+        )
 
     def load(self, image_id: int | str) -> OrderedThings:
         """The instances of an annotated image, in the order of their file.

@@ -11,7 +11,7 @@ import os.path as osp
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .annotation_files import (
     PNG_START,
@@ -58,56 +58,90 @@ def raise_first(faults: dict[T, OSError | ValueError], ann_file: str) -> None:
         raise type(first)(f'{first}{others}') from None
 
 
+class NamedFile(NamedTuple):
+    """A file that annotations name.
+
+    Attributes:
+        path: Of the file.
+        size: H and W of its image, as the JSON file states them.
+        image: Which image it is, for messages.
+    """
+
+    path: str
+    size: tuple[int, int]
+    image: str
+
+
+def images_of(annotations: PanopticAnnotations, img_prefix: str) -> list[NamedFile]:
+    """The annotated images in a folder."""
+    chosen = [annotations.images[image_id] for image_id in annotations.annotations]
+    return [
+        NamedFile(
+            osp.join(img_prefix, image['file_name']),
+            (image['height'], image['width']),
+            name_image(image['id'], image),
+        )
+        for image in chosen
+    ]
+
+
+def pngs_of(annotations: PanopticAnnotations, seg_prefix: str) -> list[NamedFile]:
+    """The PNGs of the annotated images in a folder."""
+    names = [annotation['file_name'] for annotation in annotations.annotations.values()]
+    images = images_of(annotations, '')
+    return [i._replace(path=osp.join(seg_prefix, name)) for i, name in zip(images, names)]
+
+
 def check_pngs(
-    annotations: PanopticAnnotations, seg_prefix: str, backend_args: dict | None = None
+    files: Iterable[NamedFile],
+    folder: str,
+    ann_file: str,
+    notices: Notices,
+    backend_args: dict | None = None,
 ) -> None:
-    """Raises an error unless the PNGs of all annotated images begin and end as they must.
+    """Raises an error unless PNGs begin and end as they must.
 
     Args:
-        annotations: Of the images.
-        seg_prefix: Folder of the PNGs.
+        files: The PNGs.
+        folder: Of the PNGs; it is said where one lies outside of it.
+        ann_file: What names them.
+        notices: Says so.
         backend_args: Of MMEngine's file backends; what is not on this machine is not looked at.
 
     Raises: As :func:`read_segment_ids`, of the first one.
     """
 
-    def check(image_id: int | str) -> None:
-        image = annotations.images[image_id]
-        path = osp.join(seg_prefix, annotations.annotations[image_id]['file_name'])
-        say_outside(path, seg_prefix, annotations.notices, backend_args)
-        if is_local(path, backend_args):
-            size = image['height'], image['width']
-            check_png_file(path, size, name_image(image_id, image))
+    def check(file: NamedFile) -> None:
+        say_outside(file.path, folder, notices, backend_args)
+        if is_local(file.path, backend_args):
+            check_png_file(*file)
 
-    raise_first(find_faults(check, annotations.annotations), annotations.ann_file)
+    raise_first(find_faults(check, files), ann_file)
 
 
 def find_unreadable(
-    annotations: PanopticAnnotations,
-    image_ids: Iterable[int | str],
-    img_prefix: str,
+    files: Iterable[NamedFile],
+    folder: str,
     exif: bool,
+    notices: Notices,
     backend_args: dict | None = None,
-) -> dict[int | str, OSError | ValueError]:
-    """What is wrong with the headers or ends of images, by their ids.
+) -> dict[NamedFile, OSError | ValueError]:
+    """What is wrong with the headers or ends of images.
 
     Args:
-        annotations: Of the images.
-        image_ids: Those to be looked at.
-        img_prefix: Their folder.
+        files: The images.
+        folder: Of the images; it is said where one lies outside of it.
         exif: Whether they will be loaded as their EXIF data turn them.
+        notices: Says so.
         backend_args: Of MMEngine's file backends; what is not on this machine is not looked at.
     """
 
-    def check(image_id: int | str) -> None:
-        image = annotations.images[image_id]
-        path = osp.join(img_prefix, image['file_name'])
-        say_outside(path, img_prefix, annotations.notices, backend_args)
-        if is_local(path, backend_args):
-            size, name = (image['height'], image['width']), name_image(image_id, image)
-            check_image_file(path, size, name, exif, annotations.notices)
+    def check(file: NamedFile) -> None:
+        say_outside(file.path, folder, notices, backend_args)
+        if is_local(file.path, backend_args):
+            check_image_file(*file, exif, notices)
 
-    return find_faults(check, image_ids)
+    return find_faults(check, files)
 
 
 def check_png_file(path: str, size: tuple[int, int], image: str) -> None:

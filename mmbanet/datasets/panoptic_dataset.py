@@ -17,7 +17,7 @@ from mmbanet.registry import DATASETS
 from mmbanet.structures import encode_ids
 
 from .annotation_files import Notices, collector_paused, is_local, read_segment_ids
-from .file_check import check_pngs, find_unreadable, raise_first
+from .file_check import NamedFile, check_pngs, find_unreadable, raise_first
 from .instance_annotations import Instance, InstanceAnnotations
 from .load_image import LoadImage
 from .load_panoptic_annotations import VOID, LoadPanopticAnnotations
@@ -33,9 +33,10 @@ class PanopticDataset(CocoPanopticDataset):
       before stuff, whatever the order in the file.
     * An image's PNG is the one that its annotation names. Images without annotation are left out,
       unless the file has no annotations at all, as COCO's files of test images.
-    * Files that the pipeline reads from this machine are looked at when the data set is built: that
-      all are there, begin and end as they must, and have the annotated size. What cannot be read
-      stops, or is left out of training with ``ignore_empty`` of :class:`LoadImage`.
+    * :meth:`check_files`, which ``mmbanet.FileCheckHook`` calls before the first iteration, looks at
+      the files that the pipeline reads: that all are there, begin and end as they must, and have
+      the annotated size. What cannot be read stops, or is left out of training with
+      ``ignore_empty`` of :class:`LoadImage`.
     * mmcv's ``LoadImageFromFile`` and mmdet's ``LoadPanopticAnnotations`` in the pipeline become
       :class:`LoadImage` and :class:`LoadPanopticAnnotations`. These compare the sizes before they
       decode, and ids when a PNG is read. A ``bbox`` of None is one that the latter computes.
@@ -48,37 +49,26 @@ class PanopticDataset(CocoPanopticDataset):
         instances_ann_file: COCO's instance annotations, below ``data_root`` if
             relative. None trains on the masks of the PNGs, with a warning. Not used in
             ``test_mode``.
-        check_files: Whether to look at the files; in any case each is checked when it is loaded.
         Others: as mmdet's ``CocoPanopticDataset``.
 
     Raises:
-        FileNotFoundError: A folder, an annotation file or an image is missing.
+        FileNotFoundError: A folder or an annotation file is missing.
         ValueError: An annotation file is not right (:class:`PanopticAnnotations`,
             :class:`InstanceAnnotations`), the two are not of the same images and things, the
-            categories are not the metainfo's classes, none of these is a thing, an image or a PNG
-            is not as annotated, or the filter leaves nothing.
+            categories are not the metainfo's classes, none of these is a thing, or the filter
+            leaves nothing.
     """
 
-    def __init__(
-        self,
-        *args,
-        instances_ann_file: str | None = None,
-        check_files: bool = True,
-        lazy_init: bool = False,
-        **kwargs,
-    ) -> None:
+    def __init__(self, *args, instances_ann_file: str | None = None, **kwargs) -> None:
         self.notices = Notices()
         self.instances_ann_file = instances_ann_file
-        self.check_files = check_files
-        super().__init__(*args, lazy_init=True, **kwargs)
+        super().__init__(*args, **kwargs)
         steps = self.pipeline.transforms
         steps[:] = [_ours(step) for step in steps]
         if self.test_mode:  # an evaluation without some of its images has other figures
             for step in steps:
                 if isinstance(step, LoadImage):
                     step.ignore_empty = False
-        if not lazy_init:
-            self.full_init()
 
     @collector_paused()
     def full_init(self) -> None:
@@ -102,42 +92,50 @@ class PanopticDataset(CocoPanopticDataset):
         self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
         self._num_things = len(metainfo['thing_classes'])
         instances = None if self.test_mode else self._load_instances(file)
-        annotated = file.annotations or file.images
-        chosen = [image_id for image_id in file.images if image_id in annotated]
-        if self.check_files:
-            chosen = self._check_files(file, chosen)
+        chosen = file.annotations or file.images  # in the order of the images
         return [
             self.parse_data_info(
                 dict(
-                    raw_img_info=file.images[image_id],
+                    raw_img_info=image,
                     raw_ann_info=file.annotations.get(image_id),
                     raw_instances=instances[image_id] if instances is not None else None,
                 )
             )
-            for image_id in chosen
+            for image_id, image in file.images.items()
+            if image_id in chosen
         ]
 
-    def _check_files(self, file: PanopticAnnotations, chosen: list) -> list:
-        """Looks at what the pipeline reads; the images that can be read, or are to be.
+    def check_files(self) -> None:
+        """Looks at all files that the pipeline reads: at headers, ends and places.
 
         Raises:
             FileNotFoundError, ValueError: A file cannot be read, and is not to be left out.
         """
+        infos = [self.get_data_info(index) for index in range(len(self))]
+        files = [
+            NamedFile(i['img_path'], (i['height'], i['width']), f'image {i["img_id"]}')
+            for i in infos
+        ]
         for step in self.pipeline.transforms:
-            if isinstance(step, LoadPanopticAnnotations) and self.data_prefix.get('seg'):
-                check_pngs(file, self.data_prefix['seg'], self.backend_args)
-            if not isinstance(step, LoadImage):
-                continue
-            folder, exif = self.data_prefix['img'], step.applies_exif
-            faults = find_unreadable(file, chosen, folder, exif, self.backend_args)
-            if not step.ignore_empty:
-                raise_first(faults, file.ann_file)
-            for fault in faults.values():
-                print_log(f'left out: {fault}', logger='current', level=logging.WARNING)
-            chosen = [image_id for image_id in chosen if image_id not in faults]
-            if not chosen:
-                raise ValueError(f'{file.ann_file}: none of its images can be read, see above')
-        return chosen
+            if isinstance(step, LoadPanopticAnnotations):
+                paths = [info['seg_map_path'] for info in infos]
+                pngs = [file._replace(path=path) for file, path in zip(files, paths) if path]
+                folder = self.data_prefix.get('seg', '')
+                check_pngs(pngs, folder, self.ann_file, self.notices, self.backend_args)
+            if isinstance(step, LoadImage):
+                faults = find_unreadable(
+                    files,
+                    self.data_prefix['img'],
+                    step.applies_exif,
+                    self.notices,
+                    self.backend_args,
+                )
+                if not step.ignore_empty:
+                    raise_first(faults, self.ann_file)
+                for fault in faults.values():
+                    print_log(f'left out: {fault}', logger='current', level=logging.WARNING)
+                if len(faults) == len(files):
+                    raise ValueError(f'{self.ann_file}: none of its images can be read, see above')
 
     def _join_prefix(self) -> None:
         """Puts ``data_root`` before relative paths."""

@@ -8,7 +8,6 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from mmbanet.datasets import CocoOrder
-from mmbanet.datasets.file_check import check_pngs
 from mmbanet.datasets.image_files import read_image
 from mmbanet.registry import METRICS
 from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
@@ -90,7 +89,6 @@ class OcclusionMetric(BaseMetric):
             # Of pairs that overlap by less, accuracy_any_overlap tells.
             self.coco = CocoOrder(ann_file, seg_prefix, instances_ann_file, 0.0, backend_args)
             self.annotations = self.coco.panoptic
-            check_pngs(self.annotations, seg_prefix, backend_args)
         self.occlusion_thr = occlusion_thr
         self.dataset_meta = None
 
@@ -101,6 +99,11 @@ class OcclusionMetric(BaseMetric):
         things = [c['id'] for c in self.annotations.categories if c['isthing']]
         self.thing_labels = {category: labels[category] for category in things}
         self._dataset_meta = dataset_meta
+
+    def check_files(self) -> None:
+        """Looks at the PNGs, where there are any."""
+        if self.coco is not None:
+            self.coco.check_files()
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Judges the pairs of each image.

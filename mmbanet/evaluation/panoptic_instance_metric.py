@@ -12,7 +12,6 @@ from mmengine.evaluator import BaseMetric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmbanet.datasets.file_check import check_pngs
 from mmbanet.registry import METRICS
 
 from .instance_truth import InstanceTruth
@@ -65,13 +64,17 @@ class PanopticInstanceMetric(BaseMetric):
             self.truth = InstanceTruth(ann_file, backend_args)
         else:
             self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
-            check_pngs(self.truth.annotations, seg_prefix, backend_args)
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
         """MMEngine's; a ValueError is raised where the classes are not the annotation file's."""
         self.truth.use_classes(dataset_meta)
         self._dataset_meta = dataset_meta
+
+    def check_files(self) -> None:
+        """Looks at the PNGs, see :meth:`.PanopticTruth.check_files`."""
+        if isinstance(self.truth, PanopticTruth):
+            self.truth.check_files()
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encodes the masks of each image.

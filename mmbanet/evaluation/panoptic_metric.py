@@ -10,7 +10,6 @@ from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results, prin
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
-from mmbanet.datasets.file_check import check_pngs
 from mmbanet.registry import METRICS
 from mmbanet.structures.matching import Runs, Segments, find_runs
 
@@ -91,7 +90,6 @@ class PanopticMetric(BaseMetric):
                 f'boundary_dilation_ratio must be positive, got {boundary_dilation_ratio}'
             )
         self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
-        check_pngs(self.truth.annotations, seg_prefix, backend_args)
         self.classwise = classwise
         self.boundary = boundary
         self.boundary_dilation_ratio = boundary_dilation_ratio
@@ -108,6 +106,10 @@ class PanopticMetric(BaseMetric):
     def num_classes(self) -> int:
         """Things and stuff."""
         return len(self.truth.classes)
+
+    def check_files(self) -> None:
+        """Looks at the PNGs, see :meth:`.PanopticTruth.check_files`."""
+        self.truth.check_files()
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts the matches of each image.

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import decode_segment_ids, is_local, read_bytes
-from mmbanet.datasets.file_check import say_outside
+from mmbanet.datasets.file_check import check_pngs, pngs_of, say_outside
 from mmbanet.datasets.panoptic_annotations import check_png_ids, compare_area, name_image
 from mmbanet.structures.matching import (
     NO_LABEL,
@@ -103,6 +103,16 @@ class PanopticTruth:
             image_id: _parse(annotation['segments_info'], labels)
             for image_id, annotation in self.annotations.annotations.items()
         }
+
+    def check_files(self) -> None:
+        """Looks at the headers and ends of all PNGs, see :func:`.check_pngs`."""
+        check_pngs(
+            pngs_of(self.annotations, self.seg_prefix),
+            self.seg_prefix,
+            self.annotations.ann_file,
+            self.annotations.notices,
+            self.backend_args,
+        )
 
     def load(self, img_id: int) -> tuple[np.ndarray, TrueSegments]:
         """An annotated image's map of segment ids (H, W) int32, from the PNG, and its segments.

@@ -156,8 +156,10 @@ def test_a_photo_that_exif_turns(tmp_path, orientation, monkeypatch):
     said = []
     monkeypatch.setattr(annotation_files, 'print_log', lambda message, **_: said.append(message))
     if orientation == 6:
-        with pytest.raises(ValueError, match=r'a\.jpg: .* 8x6 pixels, turned by .* says 6x8'):
-            build(tmp_path, pipeline=PIPELINE)
+        for look in ('check_files', 'prepare_data'):
+            dataset = build(tmp_path, pipeline=PIPELINE)
+            with pytest.raises(ValueError, match=r'a\.jpg: .* 8x6 pixels, turned by .* says 6x8'):
+                getattr(dataset, look)(*[0] * (look == 'prepare_data'))
     else:
         assert build(tmp_path, pipeline=PIPELINE)[0]['inputs'].shape[1:] == (6, 8)
         assert any('a.jpg' in message and 'EXIF' in message for message in said)

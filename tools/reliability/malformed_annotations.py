@@ -21,8 +21,8 @@ from mmengine.registry import DATASETS, METRICS, init_default_scope
 from panopticapi.utils import id2rgb
 
 from mmbanet.datasets import PanopticAnnotations, annotation_files, coco_file, panoptic_dataset
-from mmbanet.datasets.file_check import check_pngs, find_unreadable
-from mmbanet.evaluation import panoptic_metric
+from mmbanet.datasets.file_check import check_pngs, find_unreadable, images_of, pngs_of
+from mmbanet.evaluation import panoptic_truth
 from mmbanet.scenes.photographs.source import PhotographSource
 
 from .broken_images import Bench
@@ -132,7 +132,7 @@ def write_broken(root: Path, fault: Fault) -> Path:
 def dataset(root: Path, test_mode: bool, with_instances: bool) -> Any:
     """The data set as a training or a test of an oracle opens it, whose pipeline reads all."""
     steps = ('mmbanet.LoadImage', 'mmbanet.LoadPanopticAnnotations', 'PackDetInputs')
-    return DATASETS.build(
+    opened = DATASETS.build(
         dict(
             type='mmbanet.PanopticDataset',
             data_root=str(root),
@@ -144,6 +144,8 @@ def dataset(root: Path, test_mode: bool, with_instances: bool) -> Any:
             test_mode=test_mode,
         )
     )
+    opened.check_files()
+    return opened
 
 
 def seen(opened: Any) -> list:
@@ -172,6 +174,8 @@ def metrics(root: Path, with_instances: bool) -> list:
     built = [METRICS.build(config) for config in configs]
     for metric in built:
         metric.dataset_meta = META
+        if hasattr(metric, 'check_files'):
+            metric.check_files()
     return built
 
 
@@ -615,8 +619,10 @@ def minutes_of_coco(root: Path, count: int = 2000) -> float:
     path.write_text(json.dumps(panoptic))
     annotations = PanopticAnnotations(str(path))
     start = time.monotonic()
-    find_unreadable(annotations, annotations.images, str((root / JPG).parent), exif=True)
-    check_pngs(annotations, str((root / PNG).parent))
+    for name, check, files_of in ((JPG, find_unreadable, images_of), (PNG, check_pngs, pngs_of)):
+        folder = str((root / name).parent)
+        other = True if name == JPG else str(path)
+        check(files_of(annotations, folder), folder, other, annotations.notices)
     return (time.monotonic() - start) / count * 118_287 / 60
 
 
@@ -658,7 +664,7 @@ def _files_not_looked_at() -> Iterator[None]:
     with (
         mock.patch.object(panoptic_dataset, 'check_pngs'),
         mock.patch.object(panoptic_dataset, 'find_unreadable', return_value={}),
-        mock.patch.object(panoptic_metric, 'check_pngs'),
+        mock.patch.object(panoptic_truth, 'check_pngs'),
     ):
         yield
 

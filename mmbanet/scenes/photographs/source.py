@@ -13,7 +13,13 @@ import numpy as np
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_segment_ids
 from mmbanet.datasets.coco_file import name_image
-from mmbanet.datasets.file_check import check_pngs, find_unreadable, raise_first
+from mmbanet.datasets.file_check import (
+    check_pngs,
+    find_unreadable,
+    images_of,
+    pngs_of,
+    raise_first,
+)
 from mmbanet.datasets.image_files import open_image, read_image
 
 #: Quality of scenes whose frame is no JPEG.
@@ -80,11 +86,10 @@ class PhotographSource:
         self.images = [found.images[a['image_id']] for a in self.annotations]
         self.label_of = {c['id']: label for label, c in enumerate(self.categories)}
         self.is_thing = [bool(c['isthing']) for c in self.categories]
-        check_pngs(found, str(self.png_folder))
-        raise_first(
-            find_unreadable(found, found.annotations, str(self.image_folder), exif=True),
-            found.ann_file,
-        )
+        images, pngs = str(self.image_folder), str(self.png_folder)
+        check_pngs(pngs_of(found, pngs), pngs, found.ann_file, found.notices)
+        faults = find_unreadable(images_of(found, images), images, True, found.notices)
+        raise_first(faults, found.ann_file)
         num_things = sum(
             self.is_thing[self.label_of[segment['category_id']]]
             for annotation in self.annotations

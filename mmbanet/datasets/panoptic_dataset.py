@@ -33,10 +33,9 @@ class PanopticDataset(CocoPanopticDataset):
       before stuff, whatever the order in the file.
     * An image's PNG is the one that its annotation names. Images without annotation are left out,
       unless the file has no annotations at all, as COCO's files of test images.
-    * :meth:`check_files`, which ``mmbanet.FileCheckHook`` calls before the first iteration, looks at
-      the files that the pipeline reads: that all are there, begin and end as they must, and have
-      the annotated size. What cannot be read stops, or is left out of training with
-      ``ignore_empty`` of :class:`LoadImage`.
+    * Before the first iteration, ``mmbanet.FileCheckHook`` calls :meth:`check_files`: that all are
+      there, begin and end as they must, and have the annotated size. What cannot be read stops, or
+      is left out of training with ``ignore_empty`` of :class:`LoadImage`.
     * mmcv's ``LoadImageFromFile`` and mmdet's ``LoadPanopticAnnotations`` in the pipeline become
       :class:`LoadImage` and :class:`LoadPanopticAnnotations`. These compare the sizes before they
       decode, and ids when a PNG is read. A ``bbox`` of None is one that the latter computes.
@@ -123,13 +122,8 @@ class PanopticDataset(CocoPanopticDataset):
                 folder = self.data_prefix.get('seg', '')
                 check_pngs(pngs, folder, self.ann_file, self.notices, self.backend_args)
             if isinstance(step, LoadImage):
-                faults = find_unreadable(
-                    files,
-                    self.data_prefix['img'],
-                    step.applies_exif,
-                    self.notices,
-                    self.backend_args,
-                )
+                folder, exif = self.data_prefix['img'], step.applies_exif
+                faults = find_unreadable(files, folder, exif, self.notices, self.backend_args)
                 if not step.ignore_empty:
                     raise_first(faults, self.ann_file)
                 for fault in faults.values():

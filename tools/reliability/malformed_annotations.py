@@ -619,10 +619,9 @@ def minutes_of_coco(root: Path, count: int = 2000) -> float:
     path.write_text(json.dumps(panoptic))
     annotations = PanopticAnnotations(str(path))
     start = time.monotonic()
-    for name, check, files_of in ((JPG, find_unreadable, images_of), (PNG, check_pngs, pngs_of)):
-        folder = str((root / name).parent)
-        other = True if name == JPG else str(path)
-        check(files_of(annotations, folder), folder, other, annotations.notices)
+    images, pngs = (str((root / name).parent) for name in (JPG, PNG))
+    find_unreadable(images_of(annotations, images), images, True, annotations.notices)
+    check_pngs(pngs_of(annotations, pngs), pngs, str(path), annotations.notices)
     return (time.monotonic() - start) / count * 118_287 / 60
 
 

@@ -14,6 +14,9 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = f'mmbanet {release}'
+html_static_path = ['_static']
+html_css_files = ['width.css']
+highlight_language = 'none'  # of blocks that name none
 
 # Links to headings, as GitHub makes them.
 myst_heading_anchors = 4

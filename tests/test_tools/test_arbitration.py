@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmbanet.scenes import generate_scenes
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, ROOT
 
 
 @pytest.fixture
@@ -118,3 +118,10 @@ def test_every_rule(tool, checkpoint, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for rule, row in rows.items():
         assert f'| {rule} | {row["PQ"]["percent"]:.2f}' in printed
+
+
+@pytest.mark.parametrize('data', ['scenes'])
+def test_table_of_the_docs_is_what_was_measured(tool, data):
+    written = ROOT / 'tools' / 'benchmarks' / 'results' / data / 'arbitration.json'
+    table = tool.as_table(json.loads(written.read_text()))
+    assert table in (ROOT / 'docs' / 'rivals.md').read_text()

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmbanet.scenes import generate_scenes
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, ROOT
 
 
 @pytest.fixture
@@ -45,19 +45,24 @@ def run(tool, checkpoint, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_fusion_on_the_same_masks(tool, run, tmp_path, capsys):
+    import fusion_heads as heads
+
     report = run('--learn', '1')
     rows = report['fusions']
-    assert set(rows) == {tool.MMDET, *tool.OURS, *tool.RIVALS, *tool.LEARNED}
+    assert set(rows) == {tool.MMDET, *tool.OURS, *heads.RIVALS, *tool.LEARNED}
     assert report['learned_iterations'] == 1
     printed = capsys.readouterr().out
     for name, row in rows.items():
         assert f'\n| {name} | {row["coco_panoptic/PQ"]:.2f} |' in printed
+        difference = row['coco_panoptic/PQ'] - rows[tool.SCORE_ORDER]['coco_panoptic/PQ']
+        assert row['difference']['difference'] == pytest.approx(difference)
         assert row['milliseconds'] > 0
         assert row['peak_mb'] >= 0
         says_who_is_in_front = name in tool.OURS or name in tool.LEARNED
         assert ('occlusion/pairs' in row) == says_who_is_in_front
+    assert rows[tool.SCORE_ORDER]['difference'] == dict(difference=0, low=0, high=0)
     # The same rule from two sides: logits resized as a whole and merged, and labels.
-    theirs, ours = rows[tool.MMDET], rows['score order (Panoptic FPN)']
+    theirs, ours = rows[tool.MMDET], rows[tool.SCORE_ORDER]
     assert theirs['coco_panoptic/PQ'] == pytest.approx(ours['coco_panoptic/PQ'], abs=0.5)
     assert max(row['peak_mb'] for row in rows.values()) > 0
     # Only the head was trained: the checkpoint below is the one given.
@@ -123,3 +128,10 @@ def test_cost_of_every_rule(benchmark_folder, tmp_path, monkeypatch, capsys):
         for name, row in of_case.items():
             assert f'| {case.objects} | {case.height}x{case.width} | {name} |' in printed
             assert row['ms'] > 0
+
+
+@pytest.mark.parametrize('data', ['scenes'])
+def test_table_of_the_docs_is_what_was_measured(tool, data):
+    written = ROOT / 'tools' / 'benchmarks' / 'results' / data / 'fusion_rules.json'
+    table = tool.as_table(json.loads(written.read_text())['fusions'])
+    assert table in (ROOT / 'docs' / 'rivals.md').read_text()

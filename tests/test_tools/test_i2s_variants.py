@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmbanet.models import I2SHead
 from mmbanet.scenes import generate_scenes
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, ROOT
 
 SIZES = dict(
     num_classes=5,
@@ -151,3 +151,10 @@ def test_batches_are_the_seeds(tool):
     first, again, other = (list(tool.batches(images, 3, 5, seed)) for seed in (0, 0, 1))
     assert first == again != other
     assert sorted(itertools.chain(*first)) == sorted(3 * images)
+
+
+@pytest.mark.parametrize('data', ['scenes'])
+def test_table_of_the_docs_is_what_was_measured(tool, data):
+    written = ROOT / 'tools' / 'benchmarks' / 'results' / data / 'i2s_variants.json'
+    table = tool.as_table(json.loads(written.read_text())['variants'])
+    assert table in (ROOT / 'docs' / 'parts.md').read_text()

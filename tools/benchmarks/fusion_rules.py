@@ -5,10 +5,11 @@
 
 The model has logits of all classes. Its settings of test_cfg.panoptic are those of every fusion;
 each rival has its own further ones. With ``--learn``, OANet's and OCFusion's heads are trained on
-top of the model, which is frozen, and measured, too. Prints a table of PQ, the share of occluded
-pairs that are ordered rightly where the config measures it, milliseconds an image, and the peak
-memory in MB of the first images; ``--out`` writes it, and a plot beside it. mmdet's head takes
-logits of full size: resizing them is part of its time and memory.
+top of the model, which is frozen, and measured, too. Prints a table of PQ, its difference from the
+score order's with a 95% interval by bootstrap over the images, the share of occluded pairs that are
+ordered rightly where the config measures it, milliseconds an image, and the peak memory in MB of
+the first images; ``--out`` writes it, and a plot beside it. mmdet's head takes logits of full size:
+resizing them is part of its time and memory.
 """
 
 from mmbanet.cli import run_tool
@@ -26,8 +27,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
-from fusion_learning import train_fusion_head
+from fusion_heads import LEARNED, MMDET, OURS, SCORE_ORDER, fusion_heads, learned_heads
 from harness import make_report
+from image_counts import choices, counts_of, quality, with_interval
 from memory import peak_extra_bytes
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
@@ -41,55 +43,19 @@ from torch import nn
 from mmbanet.apis import init_model
 from mmbanet.engine.checkpoints import check_checkpoint
 from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.evaluation import PanopticMetric
 from mmbanet.models.fusion import select_detections
 from mmbanet.models.semantic.logits import merge_things
-from mmbanet.registry import MODELS
 
 mpl.use('Agg')
 
 MEMORY_IMAGES = 5
-MMDET = "mmdet's heuristic"
-COMMON = ('score_thr', 'nms', 'stuff_area_limit')
-OURS = {
-    'score order (Panoptic FPN)': dict(order=None),
-    'mean colour (BANet)': dict(order=dict(type='mmbanet.MeanColor')),
-    'contour': dict(order=dict(type='mmbanet.ContourContrast')),
-}
-RIVALS = {
-    'UPSNet': ('upsnet', {}),
-    'UPSNet, boxes only': ('upsnet', dict(outside='exclude')),
-    'UPSNet, without unknown': ('upsnet', dict(unknown=False)),
-    'UPSNet, boxes only, without unknown': ('upsnet', dict(outside='exclude', unknown=False)),
-    'EfficientPS': ('efficientps', {}),
-    'EfficientPS, boxes only': ('efficientps', dict(outside='exclude')),
-    'EfficientPS, boxes only, masks x 4': (
-        'efficientps',
-        dict(outside='exclude', mask_logit_scale=4.0),
-    ),
-    'JSIS-Net': ('jsis', {}),
-    'mask-wise': ('mask_wise', {}),
-    'mask-wise, stuff as masks': ('mask_wise', dict(stuff='masks')),
-}
-# Heads that are trained, and what each is read as: readings differ in prediction alone.
-TRAINED = {
-    'oanet_truth': dict(type='mmbanet.SpatialRankingHead'),
-    'oanet_predicted': dict(type='mmbanet.SpatialRankingHead', learned_from='predicted'),
-    'ocfusion': dict(type='mmbanet.InstanceOcclusionHead', same_class=True),
-}
-LEARNED = {
-    'OANet': ('oanet_truth', {}),
-    'OANet, contested cells': ('oanet_truth', dict(scored='contested')),
-    'OANet, of predicted masks': ('oanet_predicted', {}),
-    'OANet, of predicted masks, contested cells': ('oanet_predicted', dict(scored='contested')),
-    'OCFusion, greedy': ('ocfusion', dict(fusion='greedy')),
-    'OCFusion, order': ('ocfusion', dict(fusion='order')),
-}
-# Those that learn from annotated masks have nothing to learn where these never overlap.
-LEARNS_WITHOUT_OVERLAP = ('oanet_predicted',)
+DIFFERENCE = 'difference'
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',
     'coco_panoptic/PQ_th': 'PQ_Th',
     'coco_panoptic/PQ_st': 'PQ_St',
+    DIFFERENCE: 'PQ over score order',
     'occlusion/accuracy': 'ordered rightly, %',
     'milliseconds': 'ms an image',
     'peak_mb': 'peak MB',
@@ -135,63 +101,6 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def fusion_heads(cfg: Config) -> dict[str, nn.Module]:
-    """The heads that learn nothing, by name."""
-    settings = cfg.model.test_cfg.panoptic
-    common = {name: settings[name] for name in COMMON}
-    counts = class_counts(cfg)
-    ours = {
-        name: dict(type='mmbanet.OcclusionAwareFusionHead', test_cfg=settings, **counts, **order)
-        for name, order in OURS.items()
-    }
-    rivals = {
-        name: dict(
-            type='mmbanet.LogitFusionHead', rule=rule, test_cfg=dict(common, **own), **counts
-        )
-        for name, (rule, own) in RIVALS.items()
-    }
-    limits = ConfigDict(
-        mask_overlap=settings.removal_thr, stuff_area_limit=settings.stuff_area_limit
-    )
-    theirs = {MMDET: dict(type='mmdet.HeuristicFusionHead', test_cfg=limits, **counts)}
-    return {name: MODELS.build(head) for name, head in (theirs | ours | rivals).items()}
-
-
-def class_counts(cfg: Config) -> dict[str, int]:
-    """Of things and of stuff."""
-    names = ('num_things_classes', 'num_stuff_classes')
-    return {name: cfg.model.panoptic_fusion_head[name] for name in names}
-
-
-def learned_heads(cfg: Config, iterations: int) -> dict[str, nn.Module]:
-    """The heads that learn, by name, trained on top of the frozen model in ``cfg.work_dir``."""
-    mask_head = cfg.model.roi_head.mask_head
-    sizes = dict(
-        in_channels=mask_head.in_channels,
-        # OCFusion's proportions: 512 and 1024 of 256.
-        channels=2 * mask_head.in_channels,
-        fc_channels=4 * mask_head.in_channels,
-        roi_size=cfg.model.roi_head.mask_roi_extractor.roi_layer.output_size,
-    )
-    overlapping = cfg.train_dataloader.dataset.get('instances_ann_file') is not None
-    configs, weights = {}, {}
-    for name, head in TRAINED.items():
-        if not overlapping and name not in LEARNS_WITHOUT_OVERLAP:
-            print(f'{name} is left out: annotated masks do not overlap, it has nothing to learn')
-            continue
-        configs[name] = dict(head, **class_counts(cfg), **(sizes if name == 'ocfusion' else {}))
-        print(f'{name} learns for {iterations} iterations', flush=True)
-        folder = Path(cfg.work_dir) / name
-        weights[name] = train_fusion_head(cfg, configs[name], iterations, folder)
-    heads = {}
-    for row, (name, reading) in LEARNED.items():
-        if name in configs:
-            settings = dict(configs[name], **reading, test_cfg=cfg.model.test_cfg.panoptic)
-            heads[row] = MODELS.build(settings).eval()
-            heads[row].load_state_dict(weights[name])
-    return heads
-
-
 def measure(
     cfg: Config, heads: dict[str, nn.Module], images: int | None
 ) -> dict[str, dict[str, float]]:
@@ -223,11 +132,23 @@ def measure(
             given.sample.pred_panoptic_seg = result
             evaluators[name].process([deepcopy(given.sample)], given.batch)
         progress.update()
+    differences = compare_images(evaluators)
     return {
         name: {key: float(value) for key, value in evaluators[name].evaluate(total).items()}
+        | {DIFFERENCE: differences[name]}
         | dict(milliseconds=1000 * seconds[name] / total, peak_mb=memory[name] / 1e6)
         for name in heads
     }
+
+
+def compare_images(evaluators: dict[str, Evaluator]) -> dict[str, dict[str, float]]:
+    """PQ over that of the score order, with its interval, of what was counted in each image."""
+    qualities = {}
+    for name, made in evaluators.items():
+        (metric,) = (metric for metric in made.metrics if isinstance(metric, PanopticMetric))
+        qualities[name] = quality(choices(len(metric.results)), counts_of(metric, 'PQ'))
+    base = qualities[SCORE_ORDER]
+    return {name: with_interval(values - base) for name, values in qualities.items()}
 
 
 def evaluator(cfg: Config, name: str, metainfo: dict) -> Evaluator:
@@ -265,8 +186,13 @@ def as_table(rows: dict[str, dict[str, float]]) -> str:
     for name, row in rows.items():
         cells = []
         for key in COLUMNS:
-            digits = 0 if key in ('milliseconds', 'peak_mb') else 2
-            cells.append(f'{row[key]:.{digits}f}' if key in row else '')
+            if key not in row or (key, name) == (DIFFERENCE, SCORE_ORDER):
+                cells.append('')
+            elif key == DIFFERENCE:
+                cells.append('{difference:+.2f} ({low:+.2f} to {high:+.2f})'.format(**row[key]))
+            else:
+                digits = 0 if key in ('milliseconds', 'peak_mb') else 2
+                cells.append(f'{row[key]:.{digits}f}')
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import fusion_inputs as given
 import torch
+from fusion_heads import COMMON, MMDET, RIVALS
 from fusion_inputs import STUFF, THINGS, Case
-from fusion_rules import COMMON, RIVALS
 from harness import make_report, parse_arguments, write_report
 from memory import peak_extra_bytes
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
@@ -37,7 +37,7 @@ SETTINGS = dict(
     removal_thr=0.5,
     occlusion_thr=0.2,
 )
-MMDET, MMDET_ALONE = "mmdet's heuristic", "mmdet's heuristic, logits of full size"
+MMDET_ALONE = f'{MMDET}, logits of full size'
 CASES = (Case(30, 800, 1333), Case(10, 427, 640))
 
 

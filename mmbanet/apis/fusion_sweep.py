@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
@@ -18,9 +19,8 @@ from mmbanet.evaluation.predictions import read_id_map, read_segments
 from mmbanet.models.fusion import FusionHead
 from mmbanet.structures.matching import find_runs
 
-# What fusion heads call the least score of what they look at, and the largest share of an object
-# (for MaskFormer: the least) that others take; with their defaults where a config is silent.
-SCORES = dict(score_thr=None, object_mask_thr=0.8)
+# What fusion heads call the largest share of an object that others take (MaskFormer: the least that
+# it keeps).
 OVERLAPS = ('removal_thr', 'mask_overlap', 'iou_thr')
 
 
@@ -32,8 +32,8 @@ class FusionSweep:
     Args:
         model: A panoptic model with its config as ``cfg``, see :func:`init_model`.
         truth: The annotations, with the model's classes.
-        score_thrs: Least scores; lower ones than a head that selects nothing itself is given are
-            left out. The model's own is added.
+        score_thrs: Least scores. The model's own is added; lower ones are left out for mmdet's
+            heads for detections, which are given those above it and select nothing themselves.
         overlap_thrs: Other values of ``removal_thr`` (or what the head calls it); the model's own
             is added. One column where it has none.
 
@@ -55,20 +55,19 @@ class FusionSweep:
         settings = None if self.head is None else self.head.test_cfg
         if settings is None:
             raise ValueError(f'{type(model).__name__} has no fusion head with thresholds')
-        known = [name for name, default in SCORES.items() if name in settings or default]
-        self.score_name = known[0]
+        self._selects = isinstance(self.head, FusionHead | MaskFormerFusionHead)
+        self.score_name, score = 'score_thr', settings.get('score_thr')
+        if isinstance(self.head, MaskFormerFusionHead):
+            self.score_name, score = 'object_mask_thr', settings.get('object_mask_thr', 0.8)
+        elif score is None:
+            score = model.test_cfg.rcnn.score_thr
         self.overlap_name = next((name for name in OVERLAPS if name in settings), None)
-        own = float(settings.get(self.score_name, SCORES[self.score_name])), None
-        if self.overlap_name is not None:
-            own = own[0], float(settings[self.overlap_name])
-        #: Mmdet's heads for detections look at whatever they are given.
-        self._selects = isinstance(self.head, FusionHead) or self.score_name == 'object_mask_thr'
-        self.own = own
-        lowest = -np.inf if self._selects else own[0]
-        self.scores = sorted({own[0], *(thr for thr in score_thrs if thr > lowest)})
+        self.own = float(score), self.overlap_name and float(settings[self.overlap_name])
+        lowest = -np.inf if self._selects else self.own[0]
+        self.scores = sorted({self.own[0], *(thr for thr in score_thrs if thr > lowest)})
         self.overlaps = [None]
         if self.overlap_name is not None:
-            self.overlaps = sorted({own[1], *overlap_thrs})
+            self.overlaps = sorted({self.own[1], *overlap_thrs})
         self.truth = truth
         self.counts = np.zeros((len(self.scores), len(self.overlaps), len(truth.classes), 4))
         self._heads = [
@@ -96,7 +95,7 @@ class FusionSweep:
         predict = self.head.predict
 
         def recorded(*args, **kwargs):
-            self._call = copy.copy(args), dict(kwargs)
+            self._call = args, kwargs
             return predict(*args, **kwargs)
 
         self.head.predict = recorded  # an attribute of the object hides the method of its class

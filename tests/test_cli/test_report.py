@@ -80,9 +80,9 @@ def of_folder(predictions, scenes, tmp_path_factory) -> Path:
     return out
 
 
-def metrics_of(checkpoint, scenes, work_dir, **others) -> dict:
+def metrics_of(checkpoint, scenes, work_dir, config=CONFIG, **others) -> dict:
     """As ``tools/test.py`` computes them."""
-    config = Config.fromfile(CONFIG)
+    config = Config.fromfile(config)
     config.merge_from_dict(OPTIONS | others)
     replace_data_root(config, str(scenes))
     config.work_dir = str(work_dir)
@@ -120,6 +120,33 @@ def test_the_sweep_is_what_tests_with_other_thresholds_give(checkpoint, scenes, 
     options['model.model.test_cfg.panoptic.score_thr'] = 0.1
     options['model.model.test_cfg.panoptic.removal_thr'] = 0.9
     metrics = metrics_of(checkpoint, scenes, tmp_path, **options)
+    assert thresholds['PQ'][1][1] == metrics['coco_panoptic/PQ'] != thresholds['PQ'][0][0]
+
+
+def test_the_sweep_of_mmdets_fusion(scenes, tmp_path):
+    """Which is given what the RoI head's threshold leaves, so that only higher ones are tried."""
+    base = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(base)!r}\n'
+        "oracle = dict(type='mmbanet.OracleModel', oracles=['semantics'], _delete_=True)\n"
+        'model = dict(oracle, model=_base_.model)\n'
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(base).model)
+    torch.nn.init.constant_(model.roi_head.mask_head.conv_logits.bias, 5)
+    checkpoint = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    options = OPTIONS | {'model.oracles': ['semantics'], 'model.model.test_cfg.rcnn.score_thr': 0.1}
+    command = [str(config), str(checkpoint), '--data-root', str(scenes), '--out']
+    thresholds = ['--score-thrs', '0.05', '0.13', '--overlap-thrs', '0.9']
+    main([*command, str(tmp_path / 'out'), *thresholds, *as_arguments(options)])
+    thresholds = numbers_of(tmp_path / 'out')['thresholds']
+    assert thresholds['score'] == dict(name='score_thr', values=[0.1, 0.13], own=0.1)
+    assert thresholds['overlap'] == dict(name='mask_overlap', values=[0.5, 0.9], own=0.5)
+    options['model.model.test_cfg.rcnn.score_thr'] = 0.13
+    options['model.model.test_cfg.panoptic.mask_overlap'] = 0.9
+    metrics = metrics_of(checkpoint, scenes, tmp_path / 'work', config=config, **options)
     assert thresholds['PQ'][1][1] == metrics['coco_panoptic/PQ'] != thresholds['PQ'][0][0]
 
 

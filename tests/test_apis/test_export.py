@@ -19,6 +19,13 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra mmbanet
 SCENES = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 
 
+def tiny(cfg):
+    """With as few channels as there can be."""
+    cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
+    cfg.neck.in_channels = [8, 16, 32, 64]
+    return cfg
+
+
 def build(cfg):
     torch.manual_seed(0)
     return MODELS.build(cfg).eval()
@@ -28,10 +35,11 @@ def session_of(path):
     return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['BANet', 'PanopticFPN'])
 def test_agrees_with_torch_at_other_sizes(tmp_path, kind):
     init_default_scope('mmdet')
-    model = build(narrow(SCENES) if kind == 'BANet' else panoptic_fpn())
+    model = build(tiny(narrow(SCENES) if kind == 'BANet' else panoptic_fpn()))
     export_onnx(model, tmp_path / 'model.onnx')
     session = session_of(tmp_path / 'model.onnx')
     network = ExportedNetwork(model)
@@ -60,13 +68,12 @@ def test_its_outputs_are_what_the_model_predicts_from():
     torch.testing.assert_close(found[-1], semantic)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     checkpoint, out = tmp_path / 'model.pth', tmp_path / 'new' / 'model.onnx'
     options = ['--cfg-options', 'model.backbone.base_channels=8', 'model.backbone.stem_channels=8']
     options += ['model.neck.in_channels=[8,16,32,64]']
-    cfg = narrow(SCENES)
-    cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
-    cfg.neck.in_channels = [8, 16, 32, 64]
+    cfg = tiny(narrow(SCENES))
     cfg.roi_head.bbox_head.fc_out_channels = 256
     torch.save(dict(state_dict=build(cfg).state_dict()), checkpoint)
     main([str(SCENES), str(checkpoint), '--out', str(out), *options])
@@ -90,8 +97,9 @@ def test_what_onnx_does_not_know_is_refused():
         ExportedNetwork(torch.nn.Identity())
 
 
+@pytest.mark.slow
 def test_a_network_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr('mmbanet.apis.export.TOLERANCE', -1.0)
     with pytest.raises(ValueError, match='differs from torch'):
-        export_onnx(build(panoptic_fpn()), tmp_path / 'model.onnx')
+        export_onnx(build(tiny(panoptic_fpn())), tmp_path / 'model.onnx')
     assert not list(tmp_path.iterdir())

@@ -86,7 +86,8 @@ def metrics_of(checkpoint, scenes, work_dir, config=CONFIG, **others) -> dict:
     config.merge_from_dict(OPTIONS | others)
     replace_data_root(config, str(scenes))
     config.work_dir = str(work_dir)
-    config.test_evaluator[0].classwise = True
+    metrics = config.test_evaluator
+    (metrics[0] if isinstance(metrics, list) else metrics).classwise = True
     return evaluate(config, checkpoint)
 
 

@@ -120,7 +120,7 @@ def test_every_rule(tool, checkpoint, tmp_path, monkeypatch, capsys):
         assert f'| {rule} | {row["PQ"]["percent"]:.2f}' in printed
 
 
-@pytest.mark.parametrize('data', ['scenes'])
+@pytest.mark.parametrize('data', ['scenes', 'camvid'])
 def test_table_of_the_docs_is_what_was_measured(tool, data):
     written = ROOT / 'tools' / 'benchmarks' / 'results' / data / 'arbitration.json'
     table = tool.as_table(json.loads(written.read_text()))

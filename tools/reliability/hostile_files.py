@@ -33,6 +33,7 @@ from .malformed_annotations import (
     PANOPTIC,
     PLACES,
     PNG,
+    SIZE,
     annotation,
     edit,
     heard,
@@ -181,6 +182,45 @@ class Files(Bench):
             return 'markup of a name is in the page'
         inner = re.findall(r'\.(innerHTML|outerHTML|insertAdjacentHTML|write)\b', page)
         return f'the page makes markup of text: {inner}' if inner else None
+
+    def markup_in_pages(self) -> str | None:
+        """HTML in names of classes and files, in the pages that the commands write."""
+        name = '<img src=x onerror=alert(1)>'
+        root = write_broken(
+            self.folder / 'set', lambda panoptic, *_: panoptic['categories'][0].update(name=MARKUP)
+        )
+        found, truth = self.folder / 'markup', root / 'annotations' / PANOPTIC
+        content = json.loads(truth.read_text())
+        content['images'], content['annotations'] = (
+            content['images'][:1],
+            content['annotations'][:1],
+        )
+        (found / 'segments').mkdir(parents=True)
+        (found / 'panoptic').mkdir()
+        shutil.copy(root / PNG, found / 'panoptic' / f'{name}.png')
+        (root / JPG).rename(root / 'train' / f'{name}.jpg')
+        for part, suffix in ((image(content), 'jpg'), (annotation(content), 'png')):
+            part['file_name'] = f'{name}.{suffix}'
+        (found / 'panoptic.json').write_text(json.dumps(content))
+        labels = {category['id']: i for i, category in enumerate(content['categories'])}
+        segments = [
+            dict(id=s['id'], category=labels[s['category_id']], score=0.9)
+            for s in annotation(content)['segments_info']
+        ]
+        facts = dict(file=str(root / 'train' / f'{name}.jpg'), height=SIZE[0], width=SIZE[1])
+        record = found / 'segments' / f'{name}.json'
+        record.write_text(json.dumps(dict(facts, segments=segments)))
+        (truth.with_suffix('') / f'{name}.png').write_bytes((root / PNG).read_bytes())
+        truth.write_text(json.dumps(content))
+        for command in ('browse', 'report'):
+            out = self.folder / f'markup_{command}'
+            given = (found, '--truth', truth, '--out', out)
+            status, child = run_tool(command, *given, folder=self.folder / 'markup_run')
+            if status:
+                return f'{command} ended with status {status}: {child.last_line()}'
+            if '<img src=x' in (out / 'index.html').read_text():
+                return f'markup of a name is in the page of {command}'
+        return None
 
     def planted_links(self) -> str | None:
         """Links in the folder that is written to."""
@@ -331,6 +371,7 @@ def run(cases: int, folder: Path) -> Outcome:
         ),
         ("a shell's characters", files.shell),
         ('markup in a gallery', files.markup),
+        ('markup in pages', files.markup_in_pages),
         ('linked folders of an output', files.planted_links),
         ('linked files of an output', files.planted_files),
         ('a pattern that leads out', files.pattern),
@@ -389,7 +430,7 @@ ROW = Row(
     'hostile-files',
     'nothing of a file is executed, nothing written outside of the output folder, nothing read '
     'outside of the data set without saying so',
-    30,
+    31,
     run,
     {'paths': _paths_unchecked, 'headers': _bombs_decoded, 'plain-yaml': _unsafe_yaml},
 )

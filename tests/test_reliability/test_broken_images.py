@@ -1,5 +1,9 @@
 """Photographs that cannot be read, as users of the tools meet them."""
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_short_form(run_row):
     outcome = run_row('broken-images', 4)

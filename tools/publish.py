@@ -27,6 +27,7 @@ import yaml
 from mmengine.config import Config
 
 from mmbanet.apis import init_model
+from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.engine.checkpoints import read_checkpoint
 from mmbanet.engine.launch import read_config
 
@@ -61,7 +62,7 @@ def main() -> None:
     published = write_weights(weights, Path(args.config).stem, args.out)
     entry = metafile_entry(cfg, args.config, metrics, args.url + published.name)
     text = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
-    published.with_suffix('.yml').write_text(text)
+    write_whole(published.with_suffix('.yml'), lambda path: path.write_text(text))
     print(f'{text}\nwritten: {published} ({published.stat().st_size / 1e6:.0f} MB), .yml')
 
 

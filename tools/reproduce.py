@@ -42,6 +42,7 @@ from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, inte
 from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.class_map import ClassMap
+from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.datasets.semantic_conversion import convert_semantic
 from mmbanet.scenes import compose_scenes, generate_scenes
 
@@ -387,10 +388,8 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     print('\n'.join(f'{data}: {note}' for note in notes))
 
     stem = args.work_dir / f'table_{args.table}'
-    stem.with_suffix('.md').write_text(
-        '\n\n'.join([caption, report.markdown(rows), '\n'.join(f'* {note}' for note in notes)])
-        + '\n'
-    )
+    page = '\n\n'.join([caption, report.markdown(rows), '\n'.join(f'* {note}' for note in notes)])
+    write_whole(stem.with_suffix('.md'), lambda path: path.write_text(page + '\n'))
     content = dict(
         table=args.table,
         data=data,
@@ -415,6 +414,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
         ],
         gains=notes,
     )
-    stem.with_suffix('.json').write_text(json.dumps(content, indent=1) + '\n')
+    text = json.dumps(content, indent=1) + '\n'
+    write_whole(stem.with_suffix('.json'), lambda path: path.write_text(text))
     report.plot(table, measured, data, stem.with_suffix('.png'))
     print(f'\nwritten: {stem}.md, .json, .png')

@@ -13,6 +13,7 @@ import json
 from mmengine.dist import is_main_process
 
 from mmbanet.apis import evaluate
+from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.engine.checkpoints import check_checkpoint
 from mmbanet.engine.launch import argument_parser, augment_tests, load_config, output_file
 
@@ -47,4 +48,4 @@ def main() -> None:
         augment_tests(cfg)
     metrics = evaluate(cfg, args.checkpoint)
     if args.out and is_main_process():
-        args.out.write_text(json.dumps(metrics, indent=1) + '\n')
+        write_whole(args.out, lambda path: path.write_text(json.dumps(metrics, indent=1) + '\n'))

@@ -33,6 +33,7 @@ from mmbanet.apis.image_sources import (
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_json
 from mmbanet.datasets.panoptic_files import folder_within, write_segment_map, write_whole
+from mmbanet.engine.work_folder import locked
 from mmbanet.visualization.panoptic import write_picture
 
 EPILOG = """
@@ -91,6 +92,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     inferencer = PanopticInferencer(
         args.config, args.checkpoint, device, cfg_options=args.cfg_options
     )
+    with locked(args.out):
+        run(inferencer, found, args, rank, ranks)
+
+
+def run(
+    inferencer: PanopticInferencer,
+    found: Sequence[Found],
+    args: argparse.Namespace,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Predicts this process's images; the first one writes what is of all."""
     categories = categories_of(inferencer.model)
     work = Work(inferencer, args.out, args.batch_size, not args.no_pictures, rank, ranks)
     try:

@@ -1,6 +1,7 @@
 """Runs a tool so that an interruption or a mistake ends it with one line, not with a traceback."""
 
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def run_tool(path: str, go_on: str, name: str | None = None) -> None:
         name: TOOL, the file's by default.
     """
     name = name or Path(path).name
+    # A log that cannot be written, on a full disk, is not worth a traceback a line.
+    logging.raiseExceptions = False
     interruption = _Interruption(f'{name}: interrupted; {go_on}')
     previous = signal.getsignal(signal.SIGINT)
     # A shell's background jobs ignore it, which is to stay so.

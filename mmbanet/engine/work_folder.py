@@ -97,13 +97,13 @@ def _newest_good(cfg: Config) -> tuple[Path | None, dict]:
         else:
             _say(f'going on from {path}')
             return path, content
-    if not errors:
+    if not errors and not (folder / 'last_checkpoint').exists():
         _say(f'{folder} holds no checkpoint yet: beginning with the first iteration')
         return None, {}
+    why = f': {errors[0]}' if errors else ', although its last_checkpoint names one'
     raise ValueError(
-        f'{folder} holds no checkpoint to go on from, the newest says: {errors[0]}; delete the '
-        'folder to begin again'
-    ) from errors[0]
+        f'{folder} holds no checkpoint to go on from{why}; delete the folder to begin again'
+    )
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

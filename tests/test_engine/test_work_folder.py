@@ -125,7 +125,13 @@ def test_another_folder_is_not_followed(cfg, tmp_path, capsys):
 def test_none_is_good(cfg):
     newest = save(cfg, 3)
     os.truncate(newest, 100)
-    with pytest.raises(ValueError, match=r'holds no checkpoint to go on from.*iter_3\.pth is cut'):
+    with pytest.raises(ValueError, match=r'to go on from: .*iter_3\.pth is cut'):
+        resume(cfg)
+
+
+def test_none_is_there_any_more(cfg):
+    os.unlink(save(cfg, 3))
+    with pytest.raises(ValueError, match='although its last_checkpoint names one; delete the'):
         resume(cfg)
 
 

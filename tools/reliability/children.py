@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Child:
 
 def start_tool(name: str, *arguments: object, folder: Path, **environment: str) -> Child:
     """Starts ``tools/NAME`` with arguments, or ``mmbanet COMMAND`` for a name without ``.py``."""
-    return Child(_run_tool, name, arguments, folder=folder, environment=environment)
+    return Child(call_tool, name, arguments, folder=folder, environment=environment)
 
 
 def run_tool(name: str, *arguments: object, folder: Path, **environment: str) -> tuple[int, Child]:
@@ -146,7 +146,8 @@ def one_line(status: int, child: Child, tool: str, *parts: str) -> str | None:
     return f'does not say {missing}: {line}' if missing else None
 
 
-def _run_tool(name: str, arguments: tuple) -> None:
+def call_tool(name: str, arguments: Sequence[object]) -> None:
+    """Runs a tool in this process, as :func:`start_tool` does in a child."""
     if name.endswith('.py'):
         sys.path.insert(0, str(TOOLS))
         sys.argv = [str(TOOLS / name), *map(str, arguments)]

@@ -28,10 +28,10 @@ def check_scores(scores: Tensor, num_objects: int) -> None:
     check_not_nan(scores)
 
 
-def check_not_nan(scores: Tensor) -> None:
-    """No score is NaN: a NaN has no place in an order."""
-    if scores.isnan().any():
-        raise ValueError(f'scores must not be NaN, got {int(scores.isnan().sum())} NaN values')
+def check_not_nan(values: Tensor, name: str = 'scores') -> None:
+    """No value is NaN, which has no place in an order."""
+    if values.isnan().any():
+        raise ValueError(f'{name} must not be NaN, got {int(values.isnan().sum())} NaN values')
 
 
 def check_labels(labels: Tensor, num_objects: int, num_things_classes: int) -> None:

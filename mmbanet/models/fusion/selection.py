@@ -29,6 +29,7 @@ def select_detections(instances: InstanceData, score_thr: float, nms: dict | Non
     """
     scores = instances.scores
     check_not_nan(scores)
+    check_not_nan(instances.bboxes, 'bboxes')
     chosen = scores.argsort(descending=True, stable=True)
     chosen = chosen[scores[chosen] > score_thr]
     if nms is not None and len(chosen) > 0:

@@ -151,7 +151,15 @@ def label_maps(
 
     Returns:
         N tensors (1, h, w) int32, labels in 0..T+S.
+
+    Raises:
+        ValueError: Logits are NaN, of which there is no most likely class.
     """
+    if logits.isnan().any():
+        raise ValueError(
+            f'semantic logits must not be NaN, got {int(logits.isnan().sum())} NaN values: a '
+            'weight of the model or a pixel of the image may not be finite'
+        )
     first_label = 0 if layout == 'all' else num_things_classes
     maps = []
     for image_logits, meta in zip(logits, img_metas):

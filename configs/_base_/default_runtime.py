@@ -12,9 +12,9 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='mmbanet.ClassCountHook', priority='VERY_HIGH'),
+    dict(type='mmbanet.FiniteLossHook'),  # skip=10: leaves out up to 10 such batches in a row
     dict(type='mmbanet.FileCheckHook'),  # files that are missing or cut off stop before the start
     dict(type='mmbanet.PlaceSeedHook'),  # a resumed training ends as an uninterrupted one
-    dict(type='mmbanet.FiniteLossHook'),  # skip=10: leaves out up to 10 such batches in a row
 ]
 
 # The backend of torch.distributed follows the device in tools/train.py and tools/test.py.

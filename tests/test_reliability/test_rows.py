@@ -6,6 +6,13 @@ from reliability.rows import all_rows
 SHORT = {
     'kill-while-saving': 2,
     'kill-and-resume': 2,
+    'corrupt-checkpoint': 6,
+    'two-ranks': 6,
+    'full-disk': 12,
+    'ctrl-c': 3,
+    'numbers': 16,
+    'memory': 1,
+    'gpu-script': 1,
 }
 
 

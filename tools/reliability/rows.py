@@ -7,9 +7,16 @@ from .row import Row
 _MODULES = (
     'kill_while_saving',
     'kill_and_resume',
+    'corrupt_checkpoint',
     'malformed_annotations',
     'broken_images',
+    'two_ranks',
+    'full_disk',
+    'ctrl_c',
     'hostile_files',
+    'numbers',
+    'memory',
+    'gpu_script',
 )
 
 

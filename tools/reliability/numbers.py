@@ -1,0 +1,187 @@
+"""NaN and infinity: in losses, in what fusion sees, in checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
+
+from . import small
+from .children import Child, call_tool, one_line, run_tool
+from .row import Outcome, Row, count, spread
+
+# Of equation (5).
+LOSSES = (
+    'loss_seg',
+    'loss_rpn_cls',
+    'loss_rpn_bbox',
+    'loss_cls',
+    'loss_bbox',
+    'loss_mask',
+    'loss_i2s',
+)
+SKIP = 'custom_hooks.1.skip=1'
+
+
+@contextmanager
+def without_finite_losses() -> Iterator[None]:
+    """Losses are minimised, whatever they are."""
+    from mmbanet.engine import FiniteLossHook
+
+    with patch.object(FiniteLossHook, '_check', lambda *_: None):
+        yield
+
+
+@contextmanager
+def without_checks_of_fusion() -> Iterator[None]:
+    """NaN takes part in orders and comparisons."""
+    from mmbanet.models.fusion import checks, selection
+
+    with (
+        patch.object(selection, 'check_not_nan', lambda *_: None),
+        patch.object(checks, 'check_not_nan', lambda *_: None),
+        patch.object(torch.Tensor, 'isnan', lambda self: torch.zeros_like(self, dtype=torch.bool)),
+    ):
+        yield
+
+
+@contextmanager
+def without_finite_weights() -> Iterator[None]:
+    """Checkpoints are loaded, whatever their weights are."""
+    from mmbanet.engine import checkpoints
+
+    with patch.object(checkpoints, '_check_content', lambda *_: None):
+        yield
+
+
+def train_with(name: str, value: float, command: list[str]) -> None:
+    """Trains; the second iteration has a loss that is not finite."""
+    from mmbanet.models import BANet
+
+    loss, calls = BANet.loss, 0
+
+    def spoiled(self, inputs: torch.Tensor, samples: list) -> dict:
+        nonlocal calls
+        calls += 1
+        losses = loss(self, inputs, samples)
+        if calls == 2:
+            part = losses[name]
+            losses[name] = [p + value for p in part] if isinstance(part, list) else part + value
+        return losses
+
+    BANet.loss = spoiled
+    call_tool('train.py', command)
+
+
+def stops(name: str, value: float, scenes: Path, folder: Path) -> str | None:
+    """What goes wrong with a loss in training that is to stop at it."""
+    command = small.arguments(scenes, folder, 'train_cfg.max_iters=3', *small.NO_VALIDATION)
+    child = Child(train_with, name, value, command, folder=folder)
+    problem = one_line(child.wait(), child, 'train.py', 'iteration 2', name, '.jpg')
+    if problem:
+        return problem
+    named = re.findall(r'(loss_\w+) = ', child.last_line())
+    return None if named == [name] else f'names {named}: {child.last_line()}'
+
+
+def skips(name: str, value: float, scenes: Path, folder: Path) -> str | None:
+    """The same with ``skip``."""
+    command = small.arguments(scenes, folder, 'train_cfg.max_iters=3', *small.NO_VALIDATION, SKIP)
+    child = Child(train_with, name, value, command, folder=folder)
+    if child.wait():
+        return f'stopped: {child.last_line()}'
+    said = f'{name} = ' in child.text() and 'the batch is left out' in child.text()
+    weights = torch.load(folder / 'iter_3.pth', weights_only=True)['state_dict']
+    finite = all(weight.isfinite().all() for weight in weights.values())
+    return None if said and finite else 'not said, or weights are not finite'
+
+
+def refuses(field: str, kind: str = 'nan') -> str | None:
+    """What goes wrong when a fusion head gets NaN."""
+    init_default_scope('mmdet')
+    cfg = Config.fromfile(small.CONFIG).model
+    head = MODELS.build(dict(cfg.panoptic_fusion_head, test_cfg=cfg.test_cfg.panoptic))
+    masks = torch.zeros(2, 16, 16, dtype=torch.bool)
+    masks[0, :8], masks[1, 4:12] = True, True
+    instances = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 16, 8], [0, 4, 16, 12]]),
+        labels=torch.tensor([0, 1]),
+        scores=torch.tensor([0.9, 0.8]),
+        masks=masks,
+    )
+    image, logits = torch.full((3, 16, 16), 128.0), torch.zeros(13, 4, 4)
+    target = dict(scores=instances.scores, bboxes=instances.bboxes, image=image, logits=logits)
+    target[field].view(-1)[1] = float(kind)
+    try:
+        head.predict([instances], [logits], [image])
+    except ValueError as error:
+        return None if field in str(error) else f'does not name the {field}: {error}'
+    return 'was taken'
+
+
+def named(tool: str, command: list[object], checkpoint: Path, folder: Path) -> str | None:
+    """What goes wrong when a checkpoint has a weight that is NaN."""
+    status, child = run_tool(tool, *command, folder=folder)
+    name = tool if tool.endswith('.py') else f'mmbanet {tool}'
+    return one_line(status, child, name, checkpoint.name, 'neck.lateral_convs.0.conv.weight')
+
+
+def spoiled_checkpoint(scenes: Path, folder: Path) -> Path:
+    """A checkpoint with a weight that is NaN."""
+    command = small.arguments(scenes, folder, 'train_cfg.max_iters=1', *small.NO_VALIDATION)
+    status, child = run_tool('train.py', *command, folder=folder)
+    if status:
+        raise RuntimeError(f'the training failed: {child.last_line()}')
+    content = torch.load(folder / 'iter_1.pth', weights_only=False)
+    content['state_dict']['neck.lateral_convs.0.conv.weight'][0] = float('nan')
+    torch.save(content, folder / 'spoiled.pth')
+    return folder / 'spoiled.pth'
+
+
+def run(cases: int, folder: Path) -> Outcome:
+    """Each loss, each input of fusion, each tool that reads checkpoints."""
+    scenes = small.make_scenes(folder / 'scenes')
+    bad = spoiled_checkpoint(scenes, folder / 'trained')
+    config, *rest = small.arguments(scenes, folder / 'tested', *small.NO_VALIDATION)
+    train = ['--work-dir', folder / 'again', *rest[2:]]
+    tools: list[tuple[str, list[object]]] = [
+        ('test.py', [config, bad, *rest]),
+        ('predict', [config, bad, scenes / 'val', '--out', folder / 'predicted']),
+        ('train.py', [config, *rest, f'load_from={bad}']),
+        ('train.py', [config, *train, '--resume', bad]),
+    ]
+    attempts: list[tuple[str, Callable[[], str | None]]] = []
+    for number, name in enumerate(LOSSES):
+        value = float('nan') if number % 2 else float('inf')
+        trained = partial(stops, name, value, scenes, folder / name)
+        attempts.append((f'{name} + {value}', trained))
+    skipped = partial(skips, 'loss_mask', float('nan'), scenes, folder / 'skipped')
+    attempts.append(('loss_mask left out', skipped))
+    fields = ('scores', 'bboxes', 'logits', 'image')
+    attempts += [(f'{field} of fusion', partial(refuses, field)) for field in fields]
+    for number, (tool, command) in enumerate(tools):
+        case = partial(named, tool, command, bad, folder / f'tool_{number}')
+        attempts.append((f'weights, {tool} {number}', case))
+    return count(spread(attempts, cases))
+
+
+ROW = Row(
+    'numbers',
+    'NaN and infinity: losses stop training (or leave the batch out) with the names of loss and '
+    'images; fusion refuses them by name; checkpoints with such weights are refused by name',
+    16,
+    run,
+    {
+        'finite-losses': without_finite_losses,
+        'checks-of-fusion': without_checks_of_fusion,
+        'finite-weights': without_finite_weights,
+    },
+)

@@ -64,3 +64,11 @@ def test_nothing_to_select(nms):
 def test_nan_scores_are_refused():
     with pytest.raises(ValueError, match='scores must not be NaN, got 1'):
         select_detections(detections([0.9, float('nan')], BOXES[:2]), 0.5, NMS)
+
+
+@pytest.mark.parametrize(('field', 'place'), [('scores', 1), ('bboxes', (1, 2))])
+def test_nan_has_no_place_in_an_order(field, place):
+    given = detections([0.7, 0.8], BOXES[:2])
+    given[field][place] = float('nan')
+    with pytest.raises(ValueError, match=f'{field} must not be NaN, got 1 NaN values'):
+        select_detections(given, 0.0, NMS)

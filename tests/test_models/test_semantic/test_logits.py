@@ -244,3 +244,13 @@ def test_loss_inside_boxes_of_images_without_any():
     loss.backward()
     assert loss == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_logits_that_are_nan_have_no_labels():
+    logits, meta = (
+        torch.zeros(1, 3, 4, 4),
+        dict.fromkeys(('batch_input_shape', 'img_shape'), (4, 4)),
+    )
+    logits[0, 1, 2, 3] = float('nan')
+    with pytest.raises(ValueError, match='semantic logits must not be NaN, got 1 NaN values'):
+        label_maps(logits, [meta], False, 0, 'all')

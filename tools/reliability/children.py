@@ -24,6 +24,8 @@ _SERVER = multiprocessing.get_context('forkserver')
 _SERVER.set_forkserver_preload(
     ['mmbanet.apis', 'mmbanet.datasets', 'mmbanet.engine', 'mmbanet.evaluation', 'mmbanet.models']
 )
+#: What a tool's output begins with.
+BEGUN = 'begun'
 # What is taken out, in the children as well.
 _taken_out: list[Callable[[], AbstractContextManager]] = []
 
@@ -148,6 +150,7 @@ def one_line(status: int, child: Child, tool: str, *parts: str) -> str | None:
 
 def call_tool(name: str, arguments: Sequence[object]) -> None:
     """Runs a tool in this process, as :func:`start_tool` does in a child."""
+    print(BEGUN, flush=True)
     if name.endswith('.py'):
         sys.path.insert(0, str(TOOLS))
         sys.argv = [str(TOOLS / name), *map(str, arguments)]

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from mmbanet.engine.checkpoints import read_checkpoint
 
 from . import small
-from .children import run_tool, start_tool
+from .children import BEGUN, run_tool, start_tool
 from .row import Outcome, Row, count, spread
 
 # Status of a program that SIGINT has ended, as a shell reports it.
@@ -39,16 +39,27 @@ def without_answer() -> Iterator[None]:
 def interrupted(
     tool: str,
     command: list[object],
-    moment: str,
+    moment: str | Path,
     folder: Path,
     judge: Callable[[], str | None] = lambda: None,
 ) -> str | None:
-    """What is wrong with the end of a tool that is interrupted when it has printed a text."""
+    """What is wrong with the end of a tool that is interrupted.
+
+    Args:
+        tool: As of ``run_tool``.
+        command: Its arguments.
+        moment: When it has printed a text, made a file, or ('') begun to import.
+        folder: Its current folder.
+        judge: Says what is wrong with what it has left behind.
+    """
     child = start_tool(tool, *command, folder=folder)
-    if moment:
-        child.wait_for(moment)
+    if isinstance(moment, Path):
+        end = time.monotonic() + 120
+        while not moment.exists() and time.monotonic() < end:
+            time.sleep(0.002)
     else:
-        time.sleep(0.3)
+        child.wait_for(moment or BEGUN)
+        time.sleep(0 if moment else 0.2)
     child.signal(signal.SIGINT)
     status = child.wait(60)
     name = tool if tool.endswith('.py') else f'mmbanet {tool}'
@@ -100,7 +111,12 @@ def run(cases: int, folder: Path) -> Outcome:
                 interrupted, 'test.py', [config, checkpoint, *rest], 'Iter(test)', folder / 'b'
             ),
         ),
-        ('predict', partial(interrupted, 'predict', predict, 'image/s', folder / 'c')),
+        (
+            'predict',
+            partial(
+                interrupted, 'predict', predict, folder / 'predicted' / 'segments', folder / 'c'
+            ),
+        ),
         ('draw_occlusion.py', partial(interrupted, 'draw_occlusion.py', draw, '->', folder / 'd')),
         (
             'make-scenes',
@@ -115,15 +131,15 @@ def run(cases: int, folder: Path) -> Outcome:
         ),
         (
             'demo.py',
-            partial(interrupted, 'demo.py', demo(scenes, folder), 'iteration', folder / 'f'),
+            partial(interrupted, 'demo.py', demo(folder), 'iteration', folder / 'f'),
         ),
     ]
     return count(spread(attempts, cases))
 
 
-def demo(scenes: Path, folder: Path) -> list[object]:
-    """Arguments of the demo on the scenes that are there."""
-    command = small.arguments(scenes, folder / 'demo', 'train_cfg.max_iters=200')
+def demo(folder: Path) -> list[object]:
+    """Arguments of the demo on scenes of its own."""
+    command = small.arguments(folder / 'demo_scenes', folder / 'demo', 'train_cfg.max_iters=200')
     position = command.index('--cfg-options')
     return [*command[:position], '--images', 6, 20, *command[position:]]
 

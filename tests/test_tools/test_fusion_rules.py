@@ -129,7 +129,7 @@ def test_cost_of_every_rule(benchmark_folder, tmp_path, monkeypatch, capsys):
             assert row['ms'] > 0
 
 
-@pytest.mark.parametrize('data', ['scenes'])
+@pytest.mark.parametrize('data', ['scenes', 'camvid'])
 def test_table_of_the_docs_is_what_was_measured(tool, data):
     written = ROOT / 'tools' / 'benchmarks' / 'results' / data / 'fusion_rules.json'
     table = tool.as_table(json.loads(written.read_text())['fusions'])

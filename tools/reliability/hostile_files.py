@@ -403,7 +403,7 @@ def _paths_unchecked() -> Iterator[None]:
     with (
         mock.patch.object(file_check, 'say_outside'),
         mock.patch.object(panoptic_truth, 'say_outside'),
-        mock.patch('mmbanet.cli.predict.folder_within', follow),
+        mock.patch.object(panoptic_files, 'folder_within', follow),
     ):
         yield
 

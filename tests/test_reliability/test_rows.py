@@ -9,6 +9,7 @@ SHORT = {
     'corrupt-checkpoint': 6,
     'two-ranks': 6,
     'numbers': 16,
+    'gpu-script': 1,
 }
 
 

@@ -67,7 +67,8 @@ def interrupted(
         return f'ended with status {status}: {child.last_line()}'
     if 'Traceback' in child.text():
         return f'a traceback: {child.last_line()}'
-    if not re.match(rf'{name}: interrupted; ', child.last_line()):
+    # In a file, a progress bar may stand before it.
+    if not re.match(rf'(.*\d/\d.*\])?{name}: interrupted; ', child.last_line()):
         return f'the last line is not its own: {child.last_line()}'
     return judge()
 

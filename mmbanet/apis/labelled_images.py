@@ -283,15 +283,10 @@ def _classes_of(
             f'{annotations.ann_file}: {len(categories)} categories, but ids in the encoding of '
             f'mmdet have room for {INSTANCE_OFFSET - 1}; leave out those that are not used'
         )
-    colors = [category.get('color') for category in categories]
-    has_colors = all(
-        isinstance(c, list) and len(c) == 3 and all(type(v) is int and 0 <= v < 256 for v in c)
-        for c in colors
-    )
     return (
         [category['name'] for category in categories],
         [bool(category['isthing']) for category in categories],
-        [tuple(color) for color in colors] if has_colors else None,
+        annotations.palette,
     )
 
 

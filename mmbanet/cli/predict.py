@@ -323,23 +323,27 @@ def write_coco(out: Path, names: Sequence[str], categories: Sequence[dict]) -> N
         if not record.exists():
             continue
         facts = read_json(str(record), 'record of mmbanet predict')
-        size = dict(height=facts['height'], width=facts['width'])
-        content['images'].append(dict(id=number, file_name=Path(facts['file']).name, **size))
+        try:
+            size = dict(height=facts['height'], width=facts['width'])
+            image = dict(id=number, file_name=Path(facts['file']).name, **size)
+            segments = [
+                dict(
+                    id=s['id'],
+                    category_id=categories[s['category']]['id'],
+                    area=s['area'],
+                    bbox=s['bbox'],
+                    iscrowd=0,
+                )
+                for s in facts['segments']
+            ]
+        except (IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{record}: no record of mmbanet predict with this model ({error!r}); delete it, '
+                'and --resume predicts its image again'
+            ) from error
+        content['images'].append(image)
         content['annotations'].append(
-            dict(
-                image_id=number,
-                file_name=f'{name}.png',
-                segments_info=[
-                    dict(
-                        id=s['id'],
-                        category_id=categories[s['category']]['id'],
-                        area=s['area'],
-                        bbox=s['bbox'],
-                        iscrowd=0,
-                    )
-                    for s in facts['segments']
-                ],
-            )
+            dict(image_id=number, file_name=f'{name}.png', segments_info=segments)
         )
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / 'panoptic.json', lambda partial: partial.write_text(json.dumps(content)))

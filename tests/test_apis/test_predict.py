@@ -23,7 +23,7 @@ from pycocotools import mask as coco_mask
 import mmbanet
 from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
 from mmbanet.apis.image_sources import distinct, find_images
-from mmbanet.cli.predict import Work, main
+from mmbanet.cli.predict import Work, main, write_coco
 from mmbanet.engine.launch import read_config
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.structures import decode_ids
@@ -482,6 +482,17 @@ def test_two_processes_count_what_is_broken_once(checkpoint, photos, tmp_path):
     assert second == 0
     for name in ('a.mp4', 'b.png', 'c.mp4'):
         assert (told + more).count(str(tmp_path / 'in' / name)) == 1
+
+
+@pytest.mark.parametrize(
+    'record', ['{}', '[]', '{"height": 1, "width": 1, "file": "a", "segments": 5}']
+)
+def test_a_record_that_is_none_is_named(tmp_path, record):
+    (tmp_path / 'segments').mkdir()
+    (tmp_path / 'segments' / 'a.json').write_text(record)
+    with pytest.raises(ValueError, match=r'a\.json: '):
+        write_coco(tmp_path, ['a'], [dict(id=1, name='cat', isthing=1)])
+    assert not (tmp_path / 'panoptic.json').exists()
 
 
 def test_a_file_that_cannot_be_written_ends_it(inferencer, photos, tmp_path, monkeypatch):

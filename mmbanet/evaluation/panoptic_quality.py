@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from panopticapi.evaluation import PQStat
 
 from mmbanet.structures.matching import Segments, TrueSegments, match_segments
 
@@ -57,11 +56,16 @@ def average_quality(
         number of them; ``pq``, ``sq`` and ``rq`` of each chosen class, by its label, 0 for one that
         was neither annotated nor predicted.
     """
-    labels = chosen.nonzero()[0].tolist()
-    if not counts[chosen].any():
-        nothing = {label: dict(pq=0.0, sq=0.0, rq=0.0) for label in labels}
-        return dict(pq=math.nan, sq=math.nan, rq=math.nan, n=0), nothing
-    stat = PQStat()
-    for label in labels:
-        stat[label].iou, stat[label].tp, stat[label].fp, stat[label].fn = counts[label].tolist()
-    return stat.pq_average(dict.fromkeys(labels), isthing=None)
+    of_class, found = {}, []
+    for label in chosen.nonzero()[0].tolist():
+        iou, true, false, missed = counts[label].tolist()
+        size = true + 0.5 * false + 0.5 * missed
+        of_class[label] = dict(pq=0.0, sq=0.0, rq=0.0)
+        if size:
+            of_class[label] = dict(pq=iou / size, sq=iou / true if true else 0.0, rq=true / size)
+            found.append(of_class[label])
+    means = {
+        key: sum(quality[key] for quality in found) / len(found) if found else math.nan
+        for key in ('pq', 'sq', 'rq')
+    }
+    return dict(means, n=len(found)), of_class

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,6 +51,12 @@ def test_thousand_random_scenes_equal_panopticapi(tmp_path):
             assert abs(scores[f'{key.upper()}_{category["name"]}'] / 100 - value) < 1e-12
     # There was something to count: matches, and neither all nor none of them.
     assert all(30 < scores[key] < 90 for key in KEYS)
+
+
+def test_panopticapi_is_not_needed():
+    """It would keep a user's numpy below 2."""
+    code = 'import sys; sys.modules["panopticapi"] = None; import mmbanet.apis, mmbanet.evaluation'
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
 def test_every_image_alone_equals_panopticapi(tmp_path):

@@ -95,6 +95,8 @@ def _newest_good(cfg: Config) -> tuple[Path | None, dict]:
             _say(f'left out: {error}')
             errors.append(error)
         else:
+            for other in filter(Path.is_dir, _checkpoints(folder)):
+                _put_aside(other)
             _say(f'going on from {path}')
             return path, content
     if not errors and not (folder / 'last_checkpoint').exists():
@@ -140,6 +142,12 @@ def _read(path: str | Path, cfg: Config) -> dict:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         check_weights(content, MODELS.build(cfg.model), path)
     return content
+
+
+def _put_aside(folder: Path) -> None:
+    """Renames a folder that has the name of a checkpoint, which is to be written there."""
+    if _is_first_rank():
+        _say(f'{folder} is a folder: renamed to {folder.rename(f"{folder}.folder").name}')
 
 
 def _say(text: str) -> None:

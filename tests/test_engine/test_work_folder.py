@@ -95,6 +95,7 @@ def test_a_bad_one_is_left_out_and_named(cfg, capsys, spoil):
     said = capsys.readouterr().err
     assert newest in said
     assert said.endswith(f'going on from {older}\n')
+    assert not os.path.isdir(newest)  # where the next one is to be written
 
 
 def test_weights_of_another_model_are_left_out(cfg, capsys):

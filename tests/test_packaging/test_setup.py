@@ -18,6 +18,7 @@ case "$*" in
     "-c import ensurepip"*) exec "$REAL" "$@" ;;
     *get_path*) echo "${HEADERS:-$("$REAL" "$@")}" ; exit ;;
     "-m pip config"*) echo "$PIP_CONFIG" ; exit ;;
+    "-m pip cache"*) echo "${KEPT-onedl_mmcv.whl}" ; exit ;;
     "-m venv"*) step=venv ; mkdir -p .venv/bin $site ; cp "$0" .venv/bin/python ;;
     *--requirement*) step=packages ; cat > .venv/requirements ;;
     *opencv-python-headless*) step=opencv ; mkdir -p $site/cv2
@@ -206,12 +207,40 @@ def test_index_of_torch(repository, settings, gpu, cpu_index):
 def test_compilers_flags(repository, own):
     """CFLAGS replace Python's own: with -g0 alone mmcv would be compiled without optimisation."""
     steps = repository.set_up(CFLAGS=own)
-    for name in ('mmcv', 'mmbanet'):
+    header = str(repository.root / '.venv' / 'tmp' / 'torch.h')
+    for name, more in (('mmcv', ['-include', header]), ('mmbanet', [])):
         flags = repository.calls[steps.index(name)][2].split()
-        assert flags == ['-O3', '-DNDEBUG', '-g0', *own.split()]
+        assert flags == ['-O3', '-DNDEBUG', '-g0', *own.split(), *more]
     repository.root.joinpath('mmbanet', '_ops.so').unlink()
     repository.set_up(f'CFLAGS={own}')
     assert '-O3' in repository.calls[-1][2]
+
+
+@pytest.mark.parametrize(
+    ('kept', 'compiler', 'is_compiled'),
+    [
+        ('', 'Free Software Foundation', True),
+        ('', 'clang', False),
+        ('onedl_mmcv.whl', 'Free Software Foundation', False),
+    ],
+)
+def test_torchs_headers_are_read_once_where_mmcv_is_compiled_by_gcc(
+    repository, kept, compiler, is_compiled
+):
+    path = repository.root / 'cxx'
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "{compiler}" || echo "$@" >> compiled\n'
+    )
+    path.chmod(0o755)
+    assert repository.set_up(f'CXX={path}', KEPT=kept) == ALL
+    header = f'{repository.root}/.venv/tmp/torch.h'
+    compiled = [
+        line for line in (repository.root / 'compiled').read_text().splitlines() if header in line
+    ]
+    assert len(compiled) == is_compiled
+    for line in compiled:
+        assert line.startswith('-O3 -DNDEBUG -g0 ')
+        assert line.endswith(f'-x c++-header {header} -o {header}.gch')
 
 
 def test_parallel_jobs(repository):

@@ -181,7 +181,7 @@ def overlapping_sample(seed=0):
 @pytest.mark.parametrize('frozen', [False, True])
 def test_detector_hands_masks_to_it(learned_from, frozen):
     """Frozen, and with the truth's masks, nothing else is run."""
-    cfg = narrow(next(path for path in CONFIG_FILES if 'scenes' in path.stem))
+    cfg = narrow(next(path for path in CONFIG_FILES if path.stem.endswith('fpn_scenes')))
     cfg.panoptic_fusion_head.learned_from = learned_from
     cfg.train_cfg.merge(dict(fusion_head_only=frozen))
     model = MODELS.build(cfg).train()
@@ -204,7 +204,7 @@ def test_detector_hands_masks_to_it(learned_from, frozen):
 
 def test_attention_has_its_masks_when_a_head_alone_learns_from_logits(monkeypatch):
     cfg = narrow(CONFIGS / 'aunet' / 'aunet_r18_fpn_scenes.py')
-    ranking = narrow(next(path for path in CONFIG_FILES if 'scenes' in path.stem))
+    ranking = narrow(next(path for path in CONFIG_FILES if path.stem.endswith('fpn_scenes')))
     cfg.merge(dict(type=ranking.type, panoptic_fusion_head=ranking.panoptic_fusion_head))
     cfg.test_cfg.panoptic = ranking.test_cfg.panoptic
     cfg.train_cfg.merge(dict(fusion_head_only=True))

@@ -284,7 +284,7 @@ def score_order():
 
 
 def logit_fusion(rule='upsnet'):
-    (path,) = (CONFIGS / rule).glob('*_scenes.py')
+    (path,) = (CONFIGS / rule).glob('*[!o]_scenes.py')
     cfg = Config.fromfile(path).model
     cfg.test_cfg.panoptic.stuff_area_limit = 1
     return cfg

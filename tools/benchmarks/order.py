@@ -244,27 +244,30 @@ def plot(report: dict, path: Path) -> None:
         squeeze=False,
     )
     names = dict.fromkeys(name for part in report['masks'].values() for name in part['rules'])
+    tab20 = plt.get_cmap('tab20').colors
+    colors = dict(zip(names, tab20[::2] + tab20[1::2]))
     for (masks, result), line in zip(report['masks'].items(), axes):
         width = 0.8 / len(result['rules'])
         for number, (name, row) in enumerate(result['rules'].items()):
-            color = f'C{list(names).index(name)}'
             groups = [(i, row[group]) for i, group in enumerate(GROUPS) if row[group]['pairs']]
             height = np.array([cell['percent'] for _, cell in groups])
             ends = np.array([[cell['low'], cell['high']] for _, cell in groups]).T
             place = [i + (number + 0.5) * width - 0.4 for i, _ in groups]
-            line[0].bar(place, height, width, yerr=abs(ends - height), label=name, color=color)
+            drawn = dict(label=name, color=colors[name])
+            line[0].bar(place, height, width, yerr=abs(ends - height), **drawn)
             for fact, axis in zip(QUARTILES, line[1:]):
                 points = [(part['median'], part['percent']) for part in row[fact]]
-                axis.plot(*zip(*points), 'o-', color=color)
+                axis.plot(*zip(*points), 'o-', color=colors[name])
         line[0].set_xticks(range(len(GROUPS)), GROUPS)
         line[0].set_ylabel(f'ordered rightly, %; {masks} masks, {result["pairs"]} pairs')
         for axis, label in zip(line[1:], QUARTILES.values()):
             axis.set_xlabel(label)
         for axis in line:
-            axis.set_ylim(0 if masks == 'detections' else 40, 101)
+            axis.set_ylim(0, 101)
             axis.axhline(50, color='black', linewidth=0.8)
             axis.grid(alpha=0.3, axis='y')
-    axes[-1, 0].legend(fontsize='small', ncols=2, loc='lower right')
     figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    bars, labels = axes[-1, 0].get_legend_handles_labels()
+    figure.legend(bars, labels, ncols=6, loc='upper center', bbox_to_anchor=(0.5, 0))
+    figure.savefig(path, dpi=90, bbox_inches='tight')
     plt.close(figure)

@@ -67,6 +67,11 @@ parts = dict(
     ),
 )
 
+# What of them the rivals' fusion needs, in place of the small model's.
+street_fusion = {name: parts['street'][name] for name in ('panoptic_fusion_head', 'test_cfg')}
+street_logit_fusion = dict.fromkeys(_base_.logit_fusion, street_fusion)
+street_spatial_ranking = dict(panoptic_fusion_head=street_classes)
+
 # Table 4: ground truth in place of intermediate results, around any model:
 # `model = dict(_base_.oracles.boxes, _delete_=True, model=_base_.model)`.
 oracles = {
@@ -79,4 +84,4 @@ oracles = {
         ['semantics'],
     )
 }
-del pyramid_extractor, street_classes, weight_without_i2s
+del pyramid_extractor, street_classes, street_fusion, weight_without_i2s

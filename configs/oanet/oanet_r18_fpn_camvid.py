@@ -2,11 +2,6 @@
 # it learns from predicted ones.
 _base_ = '../ablation/banet_r18_fpn_baseline_camvid.py'
 
-model = dict(
-    panoptic_fusion_head=dict(
-        _base_.parts.spatial_ranking,
-        num_things_classes=_base_.num_things_classes,
-        num_stuff_classes=_base_.num_stuff_classes,
-        learned_from='predicted',
-    )
-)
+fusion = _base_.small_spatial_ranking.panoptic_fusion_head
+model = dict(panoptic_fusion_head=dict(fusion, learned_from='predicted'))
+del fusion

@@ -1,11 +1,7 @@
 # OCFusion on the small PanopticFPN of configs/panoptic_fpn, trained before and frozen here.
 _base_ = '../panoptic_fpn/panoptic_fpn_r18_fpn_scenes.py'
 
-settings = dict(
-    _base_.small_ocfusion.test_cfg.panoptic,
-    stuff_area_limit=_base_.model.test_cfg.panoptic.stuff_area_limit,
-)
-model = dict(_base_.small_ocfusion, test_cfg=dict(panoptic=settings))
+model = _base_.small_ocfusion
 load_from = f'work_dirs/panoptic_fpn_r18_fpn_scenes/iter_{_base_.max_iters}.pth'
 
 train_pipeline = [
@@ -20,4 +16,3 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 val_evaluator = [_base_.panoptic_metric, _base_.occlusion_metric]
 test_evaluator = val_evaluator
-del settings

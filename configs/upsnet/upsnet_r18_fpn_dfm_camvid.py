@@ -1,5 +1,5 @@
 # UPSNet's panoptic head with its loss on the small model; deformable convolutions as in R50's.
-_base_ = ['../efficientps/efficientps_r18_fpn_camvid.py']
+_base_ = '../efficientps/efficientps_r18_fpn_camvid.py'
 
 model = dict(
     _base_.upsnet_training,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
-from collections.abc import Sequence
 from functools import partial
 from os import PathLike
 
@@ -15,7 +14,6 @@ from mmdet.apis import inference_detector
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
@@ -56,6 +54,18 @@ def init_model(
         TypeError: A config that is neither of these.
         ValueError: A checkpoint of another model; a config without model or test_dataloader.
     """
+    return build_model(inference_config(config, checkpoint, cfg_options), checkpoint, device)
+
+
+def inference_config(
+    config: str | PathLike | Config,
+    checkpoint: str | PathLike | None = None,
+    cfg_options: dict | None = None,
+) -> Config:
+    """A config of its own that a model for inference can be built of.
+
+    Arguments and errors are those of :func:`init_model`.
+    """
     if not isinstance(config, (str, PathLike, Config)):
         raise TypeError(f'config must be a path or a Config, got {type(config).__name__}')
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
@@ -68,6 +78,13 @@ def init_model(
             f'config: {" and ".join(missing)} must be there: the data set of test_dataloader names '
             'the classes, and its pipeline prepares the images'
         )
+    return cfg
+
+
+def build_model(
+    cfg: Config, checkpoint: str | PathLike | None, device: str | torch.device
+) -> nn.Module:
+    """The model of :func:`init_model`, of a config of :func:`inference_config`."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     use_safe_loaders()
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -98,24 +115,11 @@ def predict(
     if not isinstance(images, (list, tuple)):
         return predict(model, [images])[0]
     images = [_checked(image) for image in images]
-    pipelines = {kind: _test_pipeline(model.cfg, kind) for kind in {type(i) for i in images}}
+    pipelines = {kind: inference_pipeline(model.cfg, kind) for kind in {type(i) for i in images}}
     return [inference_detector(model, i, pipelines[type(i)]).cpu() for i in images]
 
 
-def predict_batch(model: nn.Module, images: Sequence[np.ndarray]) -> list[DetDataSample]:
-    """As :func:`predict` of arrays, but of all in one pass, padded to the largest.
-
-    Args:
-        model: Of :func:`init_model`.
-        images: (H, W, 3) uint8 BGR each.
-    """
-    pipeline = _test_pipeline(model.cfg, np.ndarray)
-    batch = [pipeline(dict(img=check_array(image), img_id=i)) for i, image in enumerate(images)]
-    with torch.no_grad():
-        return [sample.cpu() for sample in model.test_step(pseudo_collate(batch))]
-
-
-def _test_pipeline(cfg: Config, kind: type) -> Compose:
+def inference_pipeline(cfg: Config, kind: type) -> Compose:
     """The test pipeline without annotations, for paths (``str``) or arrays."""
     steps = []
     for step in get_test_pipeline_cfg(cfg):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.device import get_device
+from mmengine.infer import BaseInferencer
+from torch import nn
 from tqdm import tqdm
 
 from mmbanet.datasets.panoptic_files import folder_within, write_whole
@@ -22,14 +23,24 @@ from mmbanet.visualization.panoptic import class_palette, write_picture
 from mmbanet.visualization.picture import draw_panoptic
 
 from .image_sources import Input, SourceImage, count_images, distinct, find_images, open_images
-from .inference import Image, check_array, init_model, predict_batch, read_image
+from .inference import (
+    Image,
+    build_model,
+    check_array,
+    inference_config,
+    inference_pipeline,
+    read_image,
+)
 from .panoptic_result import PanopticResult
 
 # Longer to shorter side: resized to what a model sees, nothing would be left of a thinner image.
 MAX_ELONGATION = 64
 
+# An image with what is known of where it came from.
+Source = tuple[SourceImage, np.ndarray]
 
-class PanopticInferencer:
+
+class PanopticInferencer(BaseInferencer):
     """Any panoptic model of mmdet's, ready for images.
 
     ``inferencer(images)`` returns a dict of lists as ``DetInferencer`` does. ``mmbanet predict`` is
@@ -60,11 +71,10 @@ class PanopticInferencer:
     ) -> None:
         if max_pixels < 1:
             raise ValueError(f'max_pixels must be 1 at least, got {max_pixels}')
-        self.model = init_model(model, weights, device or get_device(), cfg_options)
-        self.cfg = self.model.cfg
-        self.palette = class_palette(self.model.dataset_meta)
-        self.show_progress = show_progress
+        cfg = inference_config(model, weights, cfg_options)
         self.max_pixels = max_pixels
+        super().__init__(cfg, weights, device, cfg.get('default_scope', 'mmdet'), show_progress)
+        self.palette = class_palette(self.model.dataset_meta)
 
     def __call__(
         self,
@@ -103,32 +113,24 @@ class PanopticInferencer:
         found = find_images(inputs)
         if out_dir:
             distinct(found)
-        predictions, pictures = [], []
+        done = dict(predictions=[], visualization=[] if return_vis else None)
         with tqdm(
             total=count_images(found), unit='image', disable=None if self.show_progress else True
         ) as progress:
-            for batch in _batches(open_images(found), batch_size):
-                samples = self._samples([image for _, image in batch])
-                for (item, image), sample in zip(batch, samples):
-                    result = self._result(sample, image)
-                    predictions.append(sample if return_datasamples else result)
-                    if print_result:
-                        print(f'{item.source}: {result.summary()}')
-                    if out_dir and not no_save_pred:
-                        path = Path(out_dir) / 'preds' / f'{item.name}.json'
-                        folder_within(Path(out_dir), path.parent)
-                        text = json.dumps(list(result), indent=1) + '\n'
-                        write_whole(path, lambda partial, text=text: partial.write_text(text))
-                    if return_vis or (out_dir and not no_save_vis):
-                        picture = self.draw(result, image)
-                        if return_vis:
-                            pictures.append(picture)
-                        if out_dir and not no_save_vis:
-                            path = Path(out_dir) / 'vis' / f'{item.name}.jpg'
-                            folder_within(Path(out_dir), path.parent)
-                            write_picture(path, picture)
+            for batch, data in self.preprocess(open_images(found), batch_size):
+                samples = self.forward(data)
+                results = self._results(samples, [image for _, image in batch])
+                pictures = self.visualize(
+                    batch, results, return_vis, '' if no_save_vis else out_dir
+                )
+                results = self.postprocess(
+                    results, pictures, batch, print_result, '' if no_save_pred else out_dir
+                )
+                done['predictions'] += samples if return_datasamples else results['predictions']
+                if return_vis:
+                    done['visualization'] += results['visualization']
                 progress.update(len(batch))
-        return dict(predictions=predictions, visualization=pictures if return_vis else None)
+        return done
 
     def predict(self, image: Image) -> PanopticResult:
         """What the model says of one image, a file or (H, W, 3) uint8 BGR."""
@@ -137,7 +139,7 @@ class PanopticInferencer:
     def predict_batch(self, images: Sequence[Image]) -> list[PanopticResult]:
         """What the model says of images, in one pass; arguments as of :meth:`predict`."""
         images = [i if isinstance(i, np.ndarray) else read_image(i) for i in images]
-        return [self._result(s, image) for s, image in zip(self._samples(images), images)]
+        return self._results(self.forward(self._collated(images)), images)
 
     def draw(self, result: PanopticResult, image: np.ndarray) -> np.ndarray:
         """The map over its image (H, W, 3) uint8 BGR: a picture, RGB.
@@ -149,12 +151,72 @@ class PanopticInferencer:
         image = np.ascontiguousarray(image[..., ::-1])
         return draw_panoptic(image, panoptic, result.classes, self.palette, legend=False)
 
-    def _samples(self, images: Iterable[np.ndarray]) -> list[DetDataSample]:
-        images = [self._reduced(check_array(i), MAX_ELONGATION) for i in images]
-        return predict_batch(self.model, images)
+    def preprocess(
+        self, inputs: Iterable[SourceImage], batch_size: int = 1
+    ) -> Iterator[tuple[list[Source], dict]]:
+        """Images with their pixels, ``batch_size`` at a time, and as :meth:`forward` takes them."""
+        for batch in self._get_chunk_data(((item, item.read()) for item in inputs), batch_size):
+            yield batch, self._collated([image for _, image in batch])
 
-    def _result(self, sample: DetDataSample, image: np.ndarray) -> PanopticResult:
-        return PanopticResult.from_sample(sample, self.model.dataset_meta, image)
+    def forward(self, inputs: dict) -> list[DetDataSample]:
+        """The model's predictions, on the CPU."""
+        return [sample.cpu() for sample in super().forward(inputs)]
+
+    def visualize(
+        self,
+        inputs: Sequence[Source],
+        preds: Sequence[PanopticResult],
+        return_vis: bool = False,
+        img_out_dir: str | PathLike = '',
+    ) -> list[np.ndarray] | None:
+        """Pictures, RGB, if they are to be returned; ``IMG_OUT_DIR/vis`` gets them, too."""
+        if not (return_vis or img_out_dir):
+            return None
+        pictures = [self.draw(result, image) for result, (_, image) in zip(preds, inputs)]
+        if img_out_dir:
+            for picture, (item, _) in zip(pictures, inputs):
+                write_picture(_file_in(img_out_dir, f'vis/{item.name}.jpg'), picture)
+        return pictures if return_vis else None
+
+    def postprocess(
+        self,
+        preds: Sequence[PanopticResult],
+        visualization: Sequence[np.ndarray] | None,
+        inputs: Sequence[Source] = (),
+        print_result: bool = False,
+        pred_out_dir: str | PathLike = '',
+    ) -> dict[str, Sequence | None]:
+        """Both as a dict; prints the results and writes them to ``PRED_OUT_DIR/preds``."""
+        for result, (item, _) in zip(preds, inputs):
+            if print_result:
+                print(f'{item.source}: {result.summary()}')
+            if pred_out_dir:
+                text = json.dumps(list(result), indent=1) + '\n'
+                path = _file_in(pred_out_dir, f'preds/{item.name}.json')
+                write_whole(path, lambda partial, text=text: partial.write_text(text))
+        return dict(predictions=preds, visualization=visualization)
+
+    def _init_model(
+        self, cfg: Config, weights: str | PathLike | None, device: str | torch.device
+    ) -> nn.Module:
+        return build_model(cfg, weights, device)
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        return inference_pipeline(cfg, np.ndarray)
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        """None: :meth:`draw` needs no backends."""
+
+    def _collated(self, images: Iterable[np.ndarray]) -> dict:
+        """What the model takes of images (H, W, 3) uint8 BGR."""
+        images = [self._reduced(check_array(image), MAX_ELONGATION) for image in images]
+        return self.collate_fn([self.pipeline(dict(img=i, img_id=n)) for n, i in enumerate(images)])
+
+    def _results(
+        self, samples: Sequence[DetDataSample], images: Sequence[np.ndarray]
+    ) -> list[PanopticResult]:
+        meta = self.model.dataset_meta
+        return [PanopticResult.from_sample(s, meta, i) for s, i in zip(samples, images)]
 
     def _reduced(self, image: np.ndarray, max_elongation: float = math.inf) -> np.ndarray:
         """The image with ``max_pixels`` at most, and broadened where it is too thin."""
@@ -167,10 +229,8 @@ class PanopticInferencer:
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _batches(
-    images: Iterator[SourceImage], size: int
-) -> Iterator[list[tuple[SourceImage, np.ndarray]]]:
-    """Images with their pixels, ``size`` at a time."""
-    read = ((item, item.read()) for item in images)
-    while batch := list(islice(read, size)):
-        yield batch
+def _file_in(folder: str | PathLike, name: str) -> Path:
+    """Where to write a file, whose folder is there then."""
+    path = Path(folder) / name
+    folder_within(Path(folder), path.parent)
+    return path

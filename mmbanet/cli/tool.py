@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+import warnings
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -69,7 +71,10 @@ def _load(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as any import does, for pickle's sake
-    spec.loader.exec_module(module)
+    # As it is imported, mmdet prints which of its optional parts are not there.
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
+    with redirect_stdout(StringIO()):
+        spec.loader.exec_module(module)
     return module
 
 

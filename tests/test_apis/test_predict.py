@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.infer import BaseInferencer
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from PIL import Image
@@ -263,17 +264,42 @@ def test_mmdets_models_are_predicted_with_too(photos):
     assert ((result.segment_ids == 0) == (expected % 1000 == len(METAINFO['classes']))).all()
 
 
-def test_the_inferencer_is_called_as_mmdets(inferencer, photos, tmp_path):
+def test_the_inferencer_is_called_as_mmdets(inferencer, photos, tmp_path, capsys):
+    assert isinstance(inferencer, BaseInferencer)
     file = str(next(photos.glob('first.*')))
     image = read_image(file)
-    called = inferencer([file, image], batch_size=2, return_vis=True, out_dir=str(tmp_path))
+    called = inferencer(
+        [file, image],
+        batch_size=2,
+        return_vis=True,
+        print_result=True,
+        no_save_pred=False,
+        out_dir=str(tmp_path),
+    )
     assert len(called['predictions']) == len(called['visualization']) == 2
     first, second = called['predictions']
     assert isinstance(first, PanopticResult)
     np.testing.assert_array_equal(first.segment_ids, second.segment_ids)
     assert {path.name for path in (tmp_path / 'vis').iterdir()} == {'first.jpg', '00000001.jpg'}
+    assert json.loads((tmp_path / 'preds' / 'first.json').read_text()) == list(first)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [f'{name}: {first.summary()}' for name in (file, '00000001')]
+    nothing = inferencer(file, no_save_vis=True, out_dir=str(tmp_path / 'nothing'))
+    assert nothing['visualization'] is None
+    assert not (tmp_path / 'nothing').exists()
     samples = inferencer(file, return_datasamples=True)['predictions']
     assert 'pred_panoptic_seg' in samples[0]
+
+
+def test_the_steps_of_the_inferencer_can_be_replaced(inferencer, photos):
+    class Counting(PanopticInferencer):
+        def postprocess(self, preds, *others, **settings):
+            return super().postprocess([len(result) for result in preds], *others, **settings)
+
+    file = str(next(photos.glob('first.*')))
+    counting = Counting(inferencer.cfg, device='cpu', show_progress=False)
+    counting.model = inferencer.model
+    assert counting(file)['predictions'] == [len(inferencer.predict(file))]
 
 
 def test_a_result_in_other_forms():

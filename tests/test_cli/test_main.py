@@ -1,7 +1,9 @@
 """The command ``mmbanet``: it lists what it can, runs it under its own name, and knows a typo."""
 
+import os
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -48,6 +50,22 @@ def test_a_command_says_how_it_is_called(call, name):
     status, said = call(name, '--help')
     assert status == 0
     assert f'usage: mmbanet {name}' in said
+
+
+@pytest.mark.parametrize(
+    'tool',
+    [
+        ('-c', 'from mmbanet.cli.main import main; main()', 'predict'),
+        (str(ROOT / 'tools' / 'train.py'),),
+    ],
+)
+def test_nothing_is_printed_before_what_was_asked_for(tool):
+    """In a process of its own: what mmdet prints, it prints when it is first imported."""
+    command = [sys.executable, *tool, '--help']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.stdout.startswith('usage: ')
+    assert (found.returncode, found.stderr) == (0, '')
 
 
 def test_mistakes_are_told_under_its_name(call, tmp_path):

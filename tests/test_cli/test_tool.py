@@ -24,7 +24,7 @@ def idle():
         signal.sigtimedwait([], 0.05)
 
 def wait():
-    print('ready', flush=True)
+    print('ready', flush=True, file=sys.__stdout__)
     idle()
 """
 LINE = 'small.py: interrupted; start it again\n'

@@ -3,6 +3,9 @@ _base_ = 'banet_r50_fpn.py'
 
 num_things_classes = 8
 num_stuff_classes = 5
+class_counts = dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes)
+# 4096 pixels of COCO's 640x480 in the same proportion of 128x128.
+stuff_area_limit = 218
 width = 64
 norm_cfg = dict(type='GN', num_groups=8)
 # One sample per bin: PanopticFPN has the same layer from mmcv, which has no threads on the CPU.
@@ -35,8 +38,7 @@ model = dict(
         mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_things_classes),
     ),
     semantic_head=dict(
-        num_things_classes=num_things_classes,
-        num_stuff_classes=num_stuff_classes,
+        **class_counts,
         in_channels=width,
         feat_channels=(width, width // 2, width // 2),
         norm_cfg=norm_cfg,
@@ -49,9 +51,7 @@ model = dict(
         out_channels=width,
         norm_cfg=norm_cfg,
     ),
-    panoptic_fusion_head=dict(
-        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes
-    ),
+    panoptic_fusion_head=class_counts,
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
@@ -59,7 +59,20 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=100),
-        # 4096 pixels of COCO's 640x480 in the same proportion of 128x128.
-        panoptic=dict(stuff_area_limit=218),
+        panoptic=dict(stuff_area_limit=stuff_area_limit),
     ),
 )
+
+# The rivals' fusion in this model, whose counts and limit they need.
+small_logit_fusion = {
+    rule: dict(
+        fusion,
+        panoptic_fusion_head=dict(fusion.panoptic_fusion_head, _delete_=True, **class_counts),
+        test_cfg=dict(panoptic=dict(fusion.test_cfg.panoptic, stuff_area_limit=stuff_area_limit)),
+    )
+    for rule, fusion in _base_.logit_fusion.items()
+}
+small_spatial_ranking = dict(
+    panoptic_fusion_head=dict(_base_.parts.spatial_ranking, **class_counts)
+)
+del class_counts, stuff_area_limit

@@ -8,3 +8,5 @@ model = dict(
     _base_.parts.street,
     i2s_head=dict(num_classes=num_things_classes + num_stuff_classes),
 )
+small_logit_fusion = _base_.street_logit_fusion
+small_spatial_ranking = _base_.street_spatial_ranking

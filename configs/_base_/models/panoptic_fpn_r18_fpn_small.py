@@ -72,5 +72,11 @@ small_ocfusion = dict(
         fc_channels=4 * _base_.width,
         same_class=True,
     ),
+    test_cfg=dict(
+        panoptic=dict(
+            _base_.instance_occlusion.test_cfg.panoptic,
+            stuff_area_limit=banet.test_cfg.panoptic.stuff_area_limit,
+        )
+    ),
 )
 del banet, class_counts, roi_extractors, gate

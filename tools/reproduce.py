@@ -43,7 +43,8 @@ from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
 
 from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.panoptic_files import write_whole
-from mmbanet.datasets.semantic_conversion import convert_semantic
+from mmbanet.datasets.panoptic_writer import write_data_set
+from mmbanet.datasets.semantic_conversion import semantic_data_set
 from mmbanet.scenes import compose_scenes, generate_scenes
 
 # What the published tables were made with.
@@ -225,7 +226,9 @@ def convert_camvid(root: Path) -> None:
     """
     splits = ('train', 'val')
     if not all((root / f'annotations/panoptic_{split}.json').exists() for split in splits):
-        convert_semantic(root, root, ClassMap.from_file(CAMVID_CLASSES), overwrite=True)
+        write_data_set(
+            root, semantic_data_set(root, ClassMap.from_file(CAMVID_CLASSES)), overwrite=True
+        )
 
 
 def print_plan(rows: list[Row], args: argparse.Namespace) -> None:

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbanet.datasets.cityscapes_conversion import convert_cityscapes
+from mmbanet.datasets.cityscapes_conversion import cityscapes_data_set
 from mmbanet.datasets.class_map import ClassMap
-from mmbanet.datasets.cvat_conversion import convert_cvat
-from mmbanet.datasets.instance_conversion import convert_instances
-from mmbanet.datasets.labelme_conversion import convert_labelme
-from mmbanet.datasets.semantic_conversion import convert_semantic
+from mmbanet.datasets.cvat_conversion import cvat_data_set
+from mmbanet.datasets.instance_conversion import instance_data_set
+from mmbanet.datasets.labelme_conversion import labelme_data_set
+from mmbanet.datasets.panoptic_writer import write_data_set
+from mmbanet.datasets.semantic_conversion import semantic_data_set
 
 EPILOG = """
 All kinds write annotations/panoptic_SPLIT.json with annotations/panoptic_SPLIT/*.png, and name the
@@ -96,15 +97,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         args['class_map'] = ClassMap.from_file(
             args.pop('classes'), kind in ('labelme', 'cvat'), kind != 'instances'
         )
-    args['out'] = args['out'] or args['root']
-    convert = dict(
-        semantic=convert_semantic,
-        instances=convert_instances,
-        labelme=convert_labelme,
-        cvat=convert_cvat,
-        cityscapes=convert_cityscapes,
-    )[kind]
-    out = convert(**args)
+    out, overwrite = args.pop('out') or args['root'], args.pop('overwrite')
+    data_set = dict(
+        semantic=semantic_data_set,
+        instances=instance_data_set,
+        labelme=labelme_data_set,
+        cvat=cvat_data_set,
+        cityscapes=cityscapes_data_set,
+    )[kind](**args)
+    write_data_set(out, data_set, overwrite)
     print(f'annotations are in {out / "annotations"}')
     if kind == 'semantic':
         print(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .panoptic_files import segment_info
-from .panoptic_writer import Annotated, Part, write_data_set
+from .panoptic_writer import Annotated, DataSet, Part
 from .semantic_conversion import read_label_image
 
 IMAGE_END, IDS_END = '_leftImg8bit.png', '_gtFine_instanceIds.png'
@@ -68,28 +68,18 @@ CATEGORIES = [
 ]
 
 
-def convert_cityscapes(
+def cityscapes_data_set(
     root: str | Path,
-    out: str | Path,
     *,
     splits: Iterable[str] = ('train', 'val'),
-    overwrite: bool = False,
-) -> Path:
-    """Converts Cityscapes to COCO's panoptic layout.
-
-    What is written: see :func:`.write_data_set`; images are named ``CITY/..._leftImg8bit.png``.
+) -> DataSet:
+    """Cityscapes, whose images are named ``CITY/..._leftImg8bit.png``.
 
     Args:
         root: Folder with ``leftImg8bit`` and ``gtFine``, as they are unpacked.
-        out: Folder to write to; may be ``root``.
         splits: ``train``, ``val``; ``test`` has no annotations.
-        overwrite: Replace annotations of the same names.
-
-    Returns:
-        ``out``.
 
     Raises:
-        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
         FileNotFoundError: A folder or a file is missing.
         ValueError: A file is not as above.
     """
@@ -107,7 +97,7 @@ def convert_cityscapes(
                 )
         files = sorted(images.glob(f'*/*{IMAGE_END}'))
         parts[split] = Part(images, files, partial(_convert, images=images, truth=truth))
-    return write_data_set(Path(out), parts, CATEGORIES, 'Cityscapes, fine annotations', overwrite)
+    return DataSet(parts, CATEGORIES, 'Cityscapes, fine annotations')
 
 
 def _convert(image: Path, images: Path, truth: Path) -> Annotated:

@@ -29,30 +29,26 @@ from .drawn_shapes import (
     pasted_mask,
     polygon_mask,
 )
-from .panoptic_writer import Part, split_off, write_data_set
+from .panoptic_writer import DataSet, Part, below, read_splits
 
+# File and folder of images that are not split.
+_WHOLE = ('annotations.xml', 'images')
 _IGNORED = ('tag',)  # of the image as a whole
 
 
-def convert_cvat(
+def cvat_data_set(
     root: str | Path,
-    out: str | Path,
     class_map: ClassMap,
     *,
     splits: Iterable[str] = ('train', 'val'),
     annotations: str | None = None,
     images: str | None = None,
     val_share: float | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Converts CVAT's annotations of images to COCO's panoptic layout.
-
-    What is written: see :func:`.write_data_set`; which shape lies in front:
-    :mod:`.drawn_shapes`.
+) -> DataSet:
+    """CVAT's annotations of images; which shape lies in front: :mod:`.drawn_shapes`.
 
     Args:
         root: Folder of the data set.
-        out: Folder to write to; may be ``root``.
         class_map: What the labels of the shapes mean.
         splits: Names of the splits.
         annotations: XML file of a split below ``root``, ``'{split}.xml'`` by default; with
@@ -60,33 +56,21 @@ def convert_cvat(
         images: Folder of a split's images below ``root``, ``'{split}'`` by default; with
             ``val_share``, of all images, ``'images'`` by default.
         val_share: If given, this share of the images is the split ``val``, the others ``train``.
-        overwrite: Replace annotations of the same names.
-
-    Returns:
-        ``out``.
 
     Raises:
-        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
         FileNotFoundError: A file is missing.
         ValueError: An argument or a file is not as above.
     """
-    root, out = Path(root), Path(out)
-    if val_share is None:
-        annotations, images = annotations or '{split}.xml', images or '{split}'
-        found = {}
-        for split in splits:
-            file, folder = (root / p.replace('{split}', split) for p in (annotations, images))
-            found[split] = folder, _read(file, folder)
-    else:
-        folder = root / (images or 'images')
-        drawn = _read(root / (annotations or 'annotations.xml'), folder)
-        parts = split_off(drawn, val_share, lambda image: image.file_name)
-        found = {split: (folder, of_split) for split, of_split in parts.items()}
+    xml, folder_of_images = ('{split}.xml', '{split}') if val_share is None else _WHOLE
+
+    def read(split: str | None) -> tuple[Path, list[DrawnImage]]:
+        folder = below(Path(root), images or folder_of_images, split)
+        return folder, _read(below(Path(root), annotations or xml, split), folder)
+
+    found = read_splits(read, splits, val_share, lambda image: image.file_name)
     convert = partial(convert_drawn, class_map=class_map, notices=Notices())
     parts = {split: Part(folder, drawn, convert) for split, (folder, drawn) in found.items()}
-    return write_data_set(
-        out, parts, class_map.categories, 'of CVAT, stuff below things of its z_order', overwrite
-    )
+    return DataSet(parts, class_map.categories, 'of CVAT, stuff below things of its z_order')
 
 
 def _read(path: Path, folder: Path) -> list[DrawnImage]:

@@ -17,41 +17,31 @@ from .class_map import ClassMap
 from .coco_file import name_image
 from .instance_annotations import InstanceAnnotations
 from .panoptic_files import class_color
-from .panoptic_writer import Annotated, Layer, Part, flatten, write_data_set
+from .panoptic_writer import Annotated, DataSet, Layer, Part, flatten
 from .segmentation import encode_segmentation
 from .semantic_conversion import read_label_image
 
 
-def convert_instances(
+def instance_data_set(
     ann_file: str | Path,
     images: str | Path,
     labels: str | Path,
-    out: str | Path,
     class_map: ClassMap,
     *,
     split: str,
-    overwrite: bool = False,
-) -> Path:
-    """Converts COCO's instance annotations and label images to COCO's panoptic layout.
-
-    What is written: see :func:`.write_data_set`. Categories of things keep their ids.
+) -> DataSet:
+    """COCO's instance annotations with label images. Categories of things keep their ids.
 
     Args:
         ann_file: COCO's instance annotations.
         images: Folder of the images.
         labels: Folder of the label images, PNGs with the images' stems.
-        out: Folder to write to.
         class_map: What the values of the label images mean. Its things, which it may leave out or
             call void, must be categories of ``ann_file``; their pixels that no instance has are
             void.
         split: Name of what is written.
-        overwrite: Replace annotations of the same names.
-
-    Returns:
-        ``out``.
 
     Raises:
-        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
         FileNotFoundError: A file is missing.
         ValueError: A file is not as above.
     """
@@ -81,8 +71,7 @@ def convert_instances(
     category_of = [next(c for c in things if c['name'] == n) for n in class_map.things] + stuff
     convert = partial(_convert, file, Path(images), Path(labels), class_map, category_of, things)
     part = Part(Path(images), list(file.images), convert)
-    description = 'instances and semantic labels'
-    return write_data_set(Path(out), {split: part}, things + stuff, description, overwrite)
+    return DataSet({split: part}, things + stuff, 'instances and semantic labels')
 
 
 def _convert(

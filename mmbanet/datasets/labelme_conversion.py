@@ -33,63 +33,51 @@ from .drawn_shapes import (
     pasted_mask,
     polygon_mask,
 )
-from .panoptic_writer import Part, split_off, write_data_set
+from .panoptic_writer import Annotated, DataSet, Part, below, read_splits
 
 
-def convert_labelme(
+def labelme_data_set(
     root: str | Path,
-    out: str | Path,
     class_map: ClassMap,
     *,
     splits: Iterable[str] = ('train', 'val'),
     annotations: str | None = None,
     val_share: float | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Converts Labelme's annotations to COCO's panoptic layout.
+) -> DataSet:
+    """Labelme's annotations; which shape lies in front: :mod:`.drawn_shapes`.
 
-    What is written: see :func:`.write_data_set`; which shape lies in front:
-    :mod:`.drawn_shapes`. Images without a JSON file are left out.
+    Images without a JSON file are left out.
 
     Args:
         root: Folder of the data set.
-        out: Folder to write to; may be ``root``.
         class_map: What the labels of the shapes mean.
         splits: Names of the splits.
         annotations: Folder of a split's JSON files below ``root``, ``'{split}'`` by default;
             with ``val_share``, of all of them, ``root`` itself by default. The images are in it.
         val_share: If given, this share of the images is the split ``val``, the others ``train``.
-        overwrite: Replace annotations of the same names.
-
-    Returns:
-        ``out``.
 
     Raises:
-        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
         FileNotFoundError: A folder or an image is missing.
         ValueError: An argument or a file is not as above.
     """
-    root, out = Path(root), Path(out)
     pattern = annotations or ('{split}' if val_share is None else '.')
-    if val_share is None:
-        folders = {split: root / pattern.replace('{split}', split) for split in splits}
-        found = {split: (folder, _files(folder)) for split, folder in folders.items()}
-    else:
-        folder = root / pattern
-        files = split_off(_files(folder), val_share, lambda path: path.name)
-        found = {split: (folder, of_split) for split, of_split in files.items()}
+
+    def files(split: str | None) -> tuple[Path, list[Path]]:
+        folder = below(Path(root), pattern, split)
+        return folder, _files(folder)
+
     notices = Notices()
 
-    def convert(path: Path, folder: Path):
+    def convert(path: Path, folder: Path) -> Annotated:
         return convert_drawn(_read(path, folder), class_map, notices)
 
     parts = {
-        split: Part(folder, files, partial(convert, folder=folder))
-        for split, (folder, files) in found.items()
+        split: Part(folder, of_split, partial(convert, folder=folder))
+        for split, (folder, of_split) in read_splits(
+            files, splits, val_share, lambda path: path.name
+        ).items()
     }
-    return write_data_set(
-        out, parts, class_map.categories, 'of Labelme, stuff below things', overwrite
-    )
+    return DataSet(parts, class_map.categories, 'of Labelme, stuff below things')
 
 
 def _files(folder: Path) -> list[Path]:

@@ -70,6 +70,20 @@ class Part(NamedTuple):
     convert: Callable[[Any], Annotated]
 
 
+class DataSet(NamedTuple):
+    """What a conversion makes of a data set in another format, for :func:`write_data_set`.
+
+    Attributes:
+        parts: By their names.
+        categories: Of the annotation files.
+        description: Of the data, for the annotation files.
+    """
+
+    parts: Mapping[str, Part]
+    categories: list[dict]
+    description: str
+
+
 def flatten(size: tuple[int, int], layers: Sequence[Layer]) -> tuple[np.ndarray, list[dict]]:
     """The panoptic map of layers, the later over the earlier; all of one stuff class are one.
 
@@ -99,13 +113,7 @@ def flatten(size: tuple[int, int], layers: Sequence[Layer]) -> tuple[np.ndarray,
     return ids, segments
 
 
-def write_data_set(
-    out: Path,
-    parts: Mapping[str, Part],
-    categories: list[dict],
-    description: str,
-    overwrite: bool = False,
-) -> Path:
+def write_data_set(out: str | Path, data_set: DataSet, overwrite: bool = False) -> Path:
     """Writes a COCO panoptic data set.
 
     ``out`` then holds, for each part, ``annotations/panoptic_{part}.json``,
@@ -114,10 +122,8 @@ def write_data_set(
     annotations appear when complete.
 
     Args:
-        out: Folder to write to.
-        parts: By their names.
-        categories: Of the annotation files.
-        description: Of the data, for the annotation files.
+        out: Folder to write to; may be that of the images.
+        data_set: What is written; its images and annotations are read meanwhile.
         overwrite: Replace annotations of the same names.
 
     Returns:
@@ -125,10 +131,12 @@ def write_data_set(
 
     Raises:
         FileExistsError: ``out`` holds annotations of a part, or another folder of its name.
-        ValueError: Two images of a part have one stem.
+        FileNotFoundError: A file of the data set is missing.
+        ValueError: Two images of a part have one stem, or a file is not as it must be.
     """
+    out = Path(out)
     annotations = out / 'annotations'
-    for name, part in parts.items():
+    for name, part in data_set.parts.items():
         for kind in ('panoptic', 'instances'):
             file = annotations / f'{kind}_{name}.json'
             if file.exists() and not overwrite:
@@ -138,23 +146,50 @@ def write_data_set(
             raise FileExistsError(f'{link} exists and is not {part.images}: choose another folder')
         if not part.items:
             raise ValueError(f'there is no image to convert for {name} in {part.images.absolute()}')
-    for name, part in parts.items():
+    for name, part in data_set.parts.items():
         with partial_folder(annotations / f'panoptic_{name}') as folder:
             written = map(part.convert, tqdm(part.items, desc=name, unit='image', disable=None))
-            content, instances = _write_maps(folder, written, categories)
-            content['info'] = instances['info'] = {'description': f'{description}, {name}'}
+            content, instances = _write_maps(folder, written, data_set.categories)
+            content['info'] = instances['info'] = dict(
+                description=f'{data_set.description}, {name}'
+            )
             if not (out / name).exists():
                 os.symlink(part.images.resolve(), out / name, target_is_directory=True)
             _publish(folder, annotations, name, content, instances)
     return out
 
 
-def split_off(items: Sequence[Any], val_share: float, name: Callable[[Any], str]) -> dict:
-    """Items as ``train`` and ``val``, the same whenever the names are the same.
+def read_splits(
+    read: Callable[[str | None], tuple[Path, Sequence[Any]]],
+    splits: Iterable[str],
+    val_share: float | None,
+    name: Callable[[Any], str],
+) -> dict[str, tuple[Path, Sequence[Any]]]:
+    """The folder of the images and the items of each split.
+
+    Args:
+        read: Gives them of a split; of None, of what is not split yet.
+        splits: Names of the splits.
+        val_share: If given, this share of the items is the split ``val``, the others ``train``, the
+            same whenever the names are the same.
+        name: Of an item.
 
     Raises:
         ValueError: ``val_share`` is not between 0 and 1, or leaves one of the two empty.
     """
+    if val_share is None:
+        return {split: read(split) for split in splits}
+    folder, items = read(None)
+    parts = _split_off(items, val_share, name)
+    return {split: (folder, of_split) for split, of_split in parts.items()}
+
+
+def below(root: Path, pattern: str, split: str | None) -> Path:
+    """A path below ``root``, in which ``{split}`` stands for the split if there is one."""
+    return root / (pattern if split is None else pattern.replace('{split}', split))
+
+
+def _split_off(items: Sequence[Any], val_share: float, name: Callable[[Any], str]) -> dict:
     number = round(len(items) * val_share)
     if not 0 < val_share < 1 or not 0 < number < len(items):
         raise ValueError(

@@ -15,14 +15,13 @@ import numpy as np
 
 from .class_map import ClassMap
 from .image_files import open_image
-from .panoptic_writer import IMAGE_SUFFIXES, Annotated, Layer, Part, flatten, write_data_set
+from .panoptic_writer import IMAGE_SUFFIXES, Annotated, DataSet, Layer, Part, below, flatten
 
 LABEL_SUFFIX = '.png'
 
 
-def convert_semantic(
+def semantic_data_set(
     root: str | Path,
-    out: str | Path,
     class_map: ClassMap,
     *,
     splits: Iterable[str] = ('train', 'val'),
@@ -30,44 +29,30 @@ def convert_semantic(
     labels: str = '{split}annot',
     min_area: int = 100,
     connectivity: int = 8,
-    overwrite: bool = False,
-) -> Path:
-    """Converts a set of semantic label images to COCO's panoptic layout.
-
-    What is written: see :func:`.write_data_set`.
+) -> DataSet:
+    """Semantic label images, of which the connected components of things are the instances.
 
     Args:
         root: Folder of the data set.
-        out: Folder to write to; may be ``root``.
         class_map: What the values of the label images mean.
         splits: Names of the splits.
         images: Folder of a split's images below ``root``.
         labels: Folder of a split's label images, PNGs with the images' stems.
         min_area: A component of a thing class with fewer pixels becomes void.
         connectivity: 4 or 8: whether pixels that share a corner only are connected.
-        overwrite: Replace annotations of the same names.
-
-    Returns:
-        ``out``.
 
     Raises:
         ValueError: An argument or a label image is not as above.
         FileNotFoundError: A folder or a file is missing.
-        FileExistsError: ``out`` holds annotations of the split, or another folder of its name.
     """
     if min_area < 1:
         raise ValueError(f'min_area must be at least 1, got {min_area}')
     if connectivity not in (4, 8):
         raise ValueError(f'connectivity must be 4 or 8, got {connectivity}')
-    root, out = Path(root), Path(out)
-    folders = {
-        split: [root / pattern.replace('{split}', split) for pattern in (images, labels)]
-        for split in splits
-    }
+    folders = {s: [below(Path(root), pattern, s) for pattern in (images, labels)] for s in splits}
     convert = partial(_convert, class_map=class_map, min_area=min_area, connectivity=connectivity)
     parts = {split: Part(both[0], pair_files(*both), convert) for split, both in folders.items()}
-    description = 'components of semantic labels'
-    return write_data_set(out, parts, class_map.categories, description, overwrite)
+    return DataSet(parts, class_map.categories, 'components of semantic labels')
 
 
 def panoptic_segments(

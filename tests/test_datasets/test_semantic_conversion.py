@@ -12,7 +12,8 @@ from PIL import Image
 from mmbanet.cli.convert import main
 from mmbanet.datasets import PanopticDataset
 from mmbanet.datasets.class_map import ClassMap
-from mmbanet.datasets.semantic_conversion import convert_semantic, panoptic_segments
+from mmbanet.datasets.panoptic_writer import write_data_set
+from mmbanet.datasets.semantic_conversion import panoptic_segments, semantic_data_set
 from mmbanet.engine.launch import replace_data_root
 from mmbanet.registry import DATASETS
 
@@ -30,6 +31,10 @@ LABELS = np.array(
     ],
     np.uint8,
 )
+
+
+def convert(root, out, classes, overwrite=False, **settings):
+    return write_data_set(out, semantic_data_set(root, classes, **settings), overwrite)
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def test_components_of_things_are_instances(connectivity, min_area, areas):
 def test_panoptic_dataset_reads_it_and_it_is_the_same_again(root, tmp_path):
     contents = []
     for name in ('one', 'two'):
-        out = convert_semantic(root, tmp_path / name, CLASSES, min_area=2)
+        out = convert(root, tmp_path / name, CLASSES, min_area=2)
         files = sorted(path for path in (out / 'annotations').rglob('*') if path.is_file())
         contents.append([(path.relative_to(out), path.read_bytes()) for path in files])
     assert contents[0] == contents[1]
@@ -86,11 +91,11 @@ def test_panoptic_dataset_reads_it_and_it_is_the_same_again(root, tmp_path):
 
 
 def test_annotations_go_beside_the_images_and_are_not_overwritten_unasked(root):
-    convert_semantic(root, root, CLASSES)
+    convert(root, root, CLASSES)
     assert not (root / 'train').is_symlink()
     with pytest.raises(FileExistsError, match=r'panoptic_train\.json exists'):
-        convert_semantic(root, root, CLASSES)
-    convert_semantic(root, root, CLASSES, overwrite=True)
+        convert(root, root, CLASSES)
+    convert(root, root, CLASSES, overwrite=True)
     names = sorted(path.name for path in (root / 'annotations').iterdir())
     assert names == ['panoptic_train', 'panoptic_train.json', 'panoptic_val', 'panoptic_val.json']
 
@@ -109,7 +114,7 @@ def test_palettes_and_colours(tmp_path):
         for folder in ('train', 'trainannot'):
             (tmp_path / name / folder).mkdir(parents=True)
             image.save(tmp_path / name / folder / 'a.png')
-        out = convert_semantic(tmp_path / name, tmp_path / name, classes, splits=['train'])
+        out = convert(tmp_path / name, tmp_path / name, classes, splits=['train'])
         png = cv2.imread(str(out / 'annotations' / 'panoptic_train' / 'a.png'))
         maps.append(rgb2id(png[..., ::-1]))
     assert (maps[0] == maps[1]).all()
@@ -139,7 +144,7 @@ def test_palettes_and_colours(tmp_path):
 def test_errors_name_the_file(root, damage, error, message):
     damage(root)
     with pytest.raises(error, match=message):
-        convert_semantic(root, root, CLASSES)
+        convert(root, root, CLASSES)
     assert not list(root.glob('annotations/*train*'))
 
 
@@ -168,9 +173,9 @@ def test_class_maps_that_are_refused(tmp_path, content, message):
 
 def test_settings_out_of_range(root):
     with pytest.raises(ValueError, match='min_area must be at least 1, got 0'):
-        convert_semantic(root, root, CLASSES, min_area=0)
+        convert(root, root, CLASSES, min_area=0)
     with pytest.raises(ValueError, match='connectivity must be 4 or 8, got 6'):
-        convert_semantic(root, root, CLASSES, connectivity=6)
+        convert(root, root, CLASSES, connectivity=6)
 
 
 def test_the_config_of_camvid_has_the_classes_of_its_class_map():
@@ -183,7 +188,7 @@ def test_the_config_of_camvid_has_the_classes_of_its_class_map():
 
 def test_the_config_of_camvid_trains_on_what_is_converted(root):
     classes = ClassMap.from_file(ROOT / 'examples' / 'camvid' / 'classes.json')
-    convert_semantic(root, root, classes, min_area=1)
+    convert(root, root, classes, min_area=1)
     cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_camvid.py')
     replace_data_root(cfg, str(root))
     for loader, length in ((cfg.train_dataloader, 2), (cfg.val_dataloader, 2)):

@@ -198,20 +198,23 @@ def as_table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def plot(rows: dict[str, dict[str, float]], path: Path) -> None:
-    """PQ, PQ of things and milliseconds of each fusion."""
+    """PQ over that of the score order with its interval; PQ of things and milliseconds as bars."""
     from matplotlib import pyplot as plt
 
-    shown = ('coco_panoptic/PQ', 'coco_panoptic/PQ_th', 'milliseconds')
+    places = range(len(rows))
     figure, axes = plt.subplots(1, 3, figsize=(12, 1.2 + 0.26 * len(rows)), sharey=True)
-    for axis, key in zip(axes, shown):
+    for axis, key in zip(axes, (DIFFERENCE, 'coco_panoptic/PQ_th', 'milliseconds')):
         values = [row[key] for row in rows.values()]
-        axis.barh(range(len(rows)), values, color='tab:blue')
+        if key == DIFFERENCE:
+            middle, *ends = ([v[part] for v in values] for part in ('difference', 'low', 'high'))
+            axis.hlines(places, *ends, color='tab:blue')
+            axis.plot(middle, places, 'o', color='tab:blue')
+            axis.axvline(0, color='black', linewidth=0.8)
+        else:
+            axis.barh(places, values, color='tab:blue')
         axis.set_xlabel(COLUMNS[key])
         axis.grid(alpha=0.3, axis='x')
-        if key != 'milliseconds':  # differences are small
-            spread = max(values) - min(values)
-            axis.set_xlim(left=max(0, min(values) - spread / 2))
-    axes[0].set_yticks(range(len(rows)), rows)
+    axes[0].set_yticks(places, rows)
     axes[0].invert_yaxis()
     figure.tight_layout()
     figure.savefig(path, dpi=90)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from torch import nn
 from tqdm import tqdm
@@ -203,6 +204,9 @@ class PanopticInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Config) -> Compose:
         return inference_pipeline(cfg, np.ndarray)
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        return pseudo_collate
 
     def _init_visualizer(self, cfg: Config) -> None:
         """None: :meth:`draw` needs no backends."""

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from .panoptic_files import class_color
+from mmbanet.structures import class_color
 
 
 class ClassMap(NamedTuple):

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mmbanet.structures import class_color
+
 from .class_map import ClassMap
 from .coco_file import name_image
 from .instance_annotations import InstanceAnnotations
-from .panoptic_files import class_color
 from .panoptic_writer import Annotated, DataSet, Layer, Part, flatten
 from .segmentation import encode_segmentation
 from .semantic_conversion import read_label_image

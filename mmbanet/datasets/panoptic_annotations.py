@@ -10,6 +10,8 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from mmbanet.structures import class_color
+
 from .annotation_files import Notices, collector_paused
 from .coco_file import (
     CocoFile,
@@ -22,7 +24,6 @@ from .coco_file import (
     show,
     wrong,
 )
-from .panoptic_files import class_color
 
 MAX_ID = 2**24 - 1  # a segment's id is a colour of 24 bits; 0 is void
 

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from mmbanet.registry import DATASETS
-from mmbanet.structures import encode_ids
+from mmbanet.structures import class_color, encode_ids
 
 from .annotation_files import Notices, collector_paused, is_local, read_segment_ids
 from .file_check import NamedFile, check_pngs, find_unreadable, raise_first
@@ -68,6 +68,14 @@ class PanopticDataset(CocoPanopticDataset):
             for step in steps:
                 if isinstance(step, LoadImage):
                     step.ignore_empty = False
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        """mmdet's; classes of a config's own have colours of their own, not those of COCO's."""
+        loaded = super()._load_metainfo(metainfo)
+        if metainfo and 'classes' in metainfo and 'palette' not in metainfo:
+            loaded['palette'] = [class_color(number) for number in range(len(loaded['classes']))]
+        return loaded
 
     @collector_paused()
     def full_init(self) -> None:

@@ -1,6 +1,5 @@
 """How panoptic annotations are put into files, for whatever makes a data set."""
 
-import colorsys
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -64,12 +63,6 @@ def write_segment_map(path: Path, ids: np.ndarray) -> None:
     """Writes a map of segment ids (H, W) as the format's PNG: id = R + 256 G + 256² B."""
     rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1)
     write_image(path, rgb.astype(np.uint8))
-
-
-def class_color(number: int) -> list[int]:
-    """RGB, another one for every class; the golden angle keeps neighbours apart."""
-    rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.9 - 0.3 * (number % 2))
-    return [round(255 * channel) for channel in rgb]
 
 
 def distinct_ids(colors: list[tuple[int, int, int]]) -> list[int]:

@@ -158,7 +158,7 @@ class PanopticBreakdown:
         table = np.zeros((size, size), dtype=np.int64)
         np.add.at(table, tuple(true[:, :2].T.astype(np.int64)), 1)
         # What has a true segment, right or of another class, is in the table already.
-        rest = found[found[:, 1] >= len(self.classes)].astype(np.int64)
+        rest = found[found[:, 1] >= len(self.classes), :2].astype(np.int64)
         np.add.at(table, (rest[:, 1], rest[:, 0]), 1)
         return table
 

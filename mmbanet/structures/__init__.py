@@ -1,6 +1,7 @@
 """Plain data that models, metrics and pictures share; needs torch and NumPy alone."""
 
 from .claim_regions import ClaimRegions
+from .colors import class_color
 from .instance_order import instance_order, instance_owner
 from .occlusion_graph import OcclusionGraph
 from .panoptic_map import INSTANCE_OFFSET, PanopticMap, decode_ids, encode_ids
@@ -10,6 +11,7 @@ __all__ = [
     'ClaimRegions',
     'OcclusionGraph',
     'PanopticMap',
+    'class_color',
     'decode_ids',
     'encode_ids',
     'instance_order',

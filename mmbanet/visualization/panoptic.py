@@ -1,13 +1,12 @@
 """Panoptic maps as colours, pictures side by side, and their files."""
 
-import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mmbanet.structures import decode_ids
+from mmbanet.structures import class_color, decode_ids
 
 
 def class_palette(metainfo: dict) -> list[tuple[int, int, int]]:
@@ -19,13 +18,7 @@ def class_palette(metainfo: dict) -> list[tuple[int, int, int]]:
     count, palette = len(metainfo['classes']), metainfo.get('palette')
     if isinstance(palette, (list, tuple)) and len(palette) >= count:
         return [tuple(color) for color in palette]
-    # Hues by the golden ratio: the next one is always far from those before.
-    hues = ((0.618034 * i) % 1 for i in range(count))
-    colors = (
-        colorsys.hsv_to_rgb(hue, (0.85, 0.55)[i % 2], (0.9, 0.7, 0.5)[i % 3])
-        for i, hue in enumerate(hues)
-    )
-    return [tuple(round(255 * channel) for channel in color) for color in colors]
+    return [tuple(class_color(number)) for number in range(count)]
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from mmbanet.datasets import annotation_files
+from mmbanet.datasets import PanopticDataset, annotation_files
 
 METAINFO = dict(
     classes=('cat', 'dog', 'sky', 'sea'),
@@ -211,3 +211,15 @@ def test_images_without_annotation(tmp_path):
     assert len(build(tmp_path, test_mode=True)) == 2
     with pytest.raises(ValueError, match=r'ann\.json: .*"annotations" must be a list'):
         build(tmp_path)
+
+
+def test_own_classes_have_colours_of_their_own(tmp_path):
+    def palette(metainfo):
+        return build(tmp_path, metainfo=metainfo, lazy_init=True).metainfo['palette']
+
+    classes = {name: METAINFO[name] for name in ('classes', 'thing_classes', 'stuff_classes')}
+    colors, of_coco = palette(classes), PanopticDataset.METAINFO['palette']
+    assert len(colors) == len(set(map(tuple, colors))) == len(METAINFO['classes'])
+    assert colors != of_coco[: len(colors)]
+    assert palette(METAINFO) == METAINFO['palette']
+    assert palette(None) == of_coco

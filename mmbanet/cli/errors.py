@@ -9,6 +9,7 @@ from types import TracebackType
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Where MMEngine checks what it is given: configs, registered names, the runner's settings.
 _MMENGINE = ('config', 'registry', 'runner')
+_LOADER = 'torch.utils.data.dataloader'
 _WRONG_ARGUMENTS = r'unexpected keyword argument|missing \d+ required|multiple values for'
 # What PyTorch makes of an exception in a data loader's worker: the text of its traceback.
 _WORKER = re.compile(r'Caught (\w+) in .*?(?P<trace>\n  File .*)\n[\w.]*\1: (?P<message>.*)', re.S)
@@ -17,9 +18,10 @@ _WORKER = re.compile(r'Caught (\w+) in .*?(?P<trace>\n  File .*)\n[\w.]*\1: (?P<
 def expected_message(error: BaseException, tool_folder: Path) -> str | None:
     """The one line that tells a user what is wrong; None for an exception that nobody foresaw.
 
-    Foreseen is what this package, a tool, or MMEngine's checks of configs raise by a ``raise``
-    statement, in the process or in a data loader's worker; what the operating system reports of
-    files; and arguments in a config that a registered class does not take.
+    Foreseen is what this package, a tool, MMEngine's checks of configs, or PyTorch's of a data
+    loader's settings raise by a ``raise`` statement, in the process or in a data loader's worker;
+    what the operating system reports of files; and arguments in a config that a registered class
+    does not take.
 
     Args:
         error: What a tool raised.
@@ -36,6 +38,8 @@ def expected_message(error: BaseException, tool_folder: Path) -> str | None:
     if 'mmengine' in sys.modules:
         mmengine = Path(sys.modules['mmengine'].__file__).resolve().parent
         folders += [mmengine / name for name in _MMENGINE]
+    if _LOADER in sys.modules:
+        folders.append(Path(sys.modules[_LOADER].__file__).resolve())
     foreseen = (
         isinstance(error, OSError)
         or (by_raise is not None and any(by_raise.is_relative_to(path) for path in folders))

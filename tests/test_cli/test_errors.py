@@ -33,9 +33,10 @@ def build(**settings):
         (lambda: build(num_things=3), "got an unexpected keyword argument 'num_things'"),
         (lambda: MODELS.build(dict(type='mmbanet.Banet')), 'mmbanet.Banet is not in the '),
         (lambda: Config({}).model, "object has no attribute 'model'"),
+        (lambda: DataLoader([1], persistent_workers=True), 'persistent_workers option needs num_w'),
         (Path('/nowhere/there').read_bytes, "No such file or directory: '/nowhere/there'"),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_mistakes(function, message, tmp_path):
     text = message_of(function, tmp_path)

@@ -1,9 +1,10 @@
 // resized_argmax on the CPU.
 //
 // The interpolation is separable. Work is split over rows of the output. A thread copies the rows
-// of the logits that it needs to scratch memory, channels last, combines them to one row just
-// before its pixels need it, and combines the columns of that row pixel by pixel, for a vector of
-// channels at a time. No map of all channels is made.
+// of the logits that it needs to scratch memory, channels last. A channel that is the largest of
+// all pixels which one is made of is the largest of that one, too: inside of segments, which is
+// nearly everywhere, nothing is combined. Elsewhere the rows are, just before a pixel needs it, and
+// then their columns, for a vector of channels at a time. No map of all channels is made.
 //
 // Without interpolation, the planes of the channels are compared in tiles that stay in the cache.
 #include <ATen/Dispatch.h>
@@ -70,31 +71,49 @@ MMBANET_INLINE void argmax_rows(const Logits<scalar_t>& logits, const Windows<ac
                                 const Windows<acc_t>& columns, int64_t begin, int64_t end,
                                 int32_t* output) {
   using Max = ChannelMax<acc_t, Target>;
+  constexpr int32_t kSeveral = -1;
+  const bool is_average = !rows.has_negative_weights() && !columns.has_negative_weights();
   const int64_t first_column = columns.begin();
-  SourceRows<scalar_t> source(logits, rows.largest(), first_column, columns.end());
+  SourceRows<scalar_t, Target> source(logits, rows.largest(), first_column, columns.end());
   const int64_t pixel_size = source.pixel_size();
   std::vector<const acc_t*> source_rows(rows.largest());
   AlignedVector<acc_t> combined(source.row_size());
   std::vector<const acc_t*> pixels;
   for (int64_t i = 0; i < source.row_size(); i += pixel_size) pixels.push_back(&combined[i]);
+  // By column: the channel that is the largest in all rows, and the output row it was combined for.
+  std::vector<int32_t> largest(pixels.size());
+  std::vector<int64_t> combined_for(pixels.size(), -1);
 
   for (int64_t p = begin; p < end; ++p) {
     const auto row = rows[p];
-    for (int64_t k = 0; k < row.size; ++k) source_rows[k] = source.row(row.begin + k);
-    int64_t next_column = first_column;
+    for (int64_t k = 0; k < row.size; ++k) {
+      const auto [of_row, argmax] = source.row(row.begin + k);
+      source_rows[k] = of_row;
+      for (size_t j = 0; j < largest.size(); ++j) {
+        if (k == 0) largest[j] = is_average ? argmax[j] : kSeveral;
+        if (largest[j] != argmax[j]) largest[j] = kSeveral;
+      }
+    }
     for (int64_t q = 0; q < columns.count(); ++q) {
       int32_t& channel = output[p * columns.count() + q];
       const auto column = columns[q];
+      const int64_t first = column.begin - first_column, last = first + column.size - 1;
       if (row.size == 0 || column.size == 0) {
         channel = 0;
         continue;
       }
-      for (; next_column < column.end(); ++next_column) {
-        const int64_t offset = (next_column - first_column) * pixel_size;
-        combine_rows<typename Max::Values>(source_rows.data(), row, offset, pixel_size,
-                                           &combined[offset]);
+      channel = largest[first];
+      for (int64_t j = first + 1; j <= last; ++j) {
+        if (largest[j] != channel) channel = kSeveral;
       }
-      channel = argmax_of_sum<Max>(&pixels[column.begin - first_column], column, pixel_size);
+      if (channel != kSeveral) continue;
+      for (int64_t j = first; j <= last; ++j) {
+        if (combined_for[j] == p) continue;
+        combine_rows<typename Max::Values>(source_rows.data(), row, j * pixel_size, pixel_size,
+                                           &combined[j * pixel_size]);
+        combined_for[j] = p;
+      }
+      channel = argmax_of_sum<Max>(&pixels[first], column, pixel_size);
     }
   }
 }

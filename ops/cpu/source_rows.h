@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "running_max.h"
 #include "simd.h"
 
 namespace mmbanet {
@@ -20,9 +21,16 @@ struct Logits {
   int64_t channel_stride, row_stride, column_stride;
 };
 
-// The columns of some rows of the logits, channels last. As many rows are kept as a window has;
-// channels are padded with NaN, which never wins.
-template <typename scalar_t>
+// One of them: its pixels, channels last, and the channel of each one's largest value.
+template <typename acc_t>
+struct SourceRow {
+  const acc_t* pixels;
+  const int32_t* argmax;
+};
+
+// The columns of some rows of the logits. As many rows are kept as a window has; channels are
+// padded with NaN, which never wins.
+template <typename scalar_t, typename Target>
 class SourceRows {
  public:
   using acc_t = at::opmath_type<scalar_t>;
@@ -34,18 +42,24 @@ class SourceRows {
         column_end_(column_end),
         pixel_((logits.channels + kLanes - 1) / kLanes * kLanes),
         held_(count, -1),
-        rows_(count * row_size(), std::numeric_limits<acc_t>::quiet_NaN()) {}
+        rows_(count * row_size(), std::numeric_limits<acc_t>::quiet_NaN()),
+        argmax_(count * columns()) {}
 
+  int64_t columns() const { return column_end_ - column_begin_; }
   // Of one pixel, and of one row, with the padding.
   int64_t pixel_size() const { return pixel_; }
-  int64_t row_size() const { return (column_end_ - column_begin_) * pixel_; }
+  int64_t row_size() const { return columns() * pixel_; }
 
-  MMBANET_INLINE const acc_t* row(int64_t i) {
+  MMBANET_INLINE SourceRow<acc_t> row(int64_t i) {
     const int64_t slot = i % static_cast<int64_t>(held_.size());
-    acc_t* const to = rows_.data() + slot * row_size();
-    if (held_[slot] != i) copy(i, to);
+    acc_t* const pixels = rows_.data() + slot * row_size();
+    int32_t* const argmax = argmax_.data() + slot * columns();
+    if (held_[slot] != i) {
+      copy(i, pixels);
+      for (int64_t j = 0; j < columns(); ++j) argmax[j] = argmax_of(pixels + j * pixel_);
+    }
     held_[slot] = i;
-    return to;
+    return {pixels, argmax};
   }
 
  private:
@@ -70,6 +84,15 @@ class SourceRows {
     }
   }
 
+  MMBANET_INLINE int32_t argmax_of(const acc_t* pixel) const {
+    using Max = ChannelMax<acc_t, Target>;
+    Max max(pixel_);
+    for (int64_t c = pixel_ - Max::kCount; c >= 0; c -= Max::kCount) {
+      max.offer_previous(load_vector<typename Max::Values, acc_t>(pixel + c));
+    }
+    return max.channel();
+  }
+
   // Of one pixel, where they are neighbours.
   MMBANET_INLINE void copy_channels(const scalar_t* MMBANET_RESTRICT from,
                                     acc_t* MMBANET_RESTRICT to) const {
@@ -80,6 +103,7 @@ class SourceRows {
   int64_t column_begin_, column_end_, pixel_;
   std::vector<int64_t> held_;
   AlignedVector<acc_t> rows_;
+  std::vector<int32_t> argmax_;
 };
 
 }  // namespace mmbanet

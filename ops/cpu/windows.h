@@ -47,6 +47,9 @@ class Windows {
   }
 
   int64_t largest() const { return largest_; }
+  bool has_negative_weights() const {
+    return std::any_of(weights_.begin(), weights_.end(), [](acc_t weight) { return weight < 0; });
+  }
   // The inputs that any output is made of lie in begin <= i < end.
   int64_t begin() const { return std::min(begin_, end_); }
   int64_t end() const { return end_; }

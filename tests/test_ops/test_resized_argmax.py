@@ -179,6 +179,13 @@ def test_values_beyond_the_weights_do_not_count(device):
     assert resized_argmax(logits, rows, cols).tolist() == [[1], [1]]
 
 
+def test_largest_of_all_pixels_need_not_be_that_of_a_difference(device):
+    logits = torch.tensor([[5.0, 5.0], [4.0, 0.0]], device=device)[:, None]
+    weights = torch.tensor([[0.5, 0.5], [2.0, -1.0]], device=device)
+    assert resized_argmax(logits, cols=weights).tolist() == [[0, 1]]
+    assert resized_argmax(logits.mT, weights).tolist() == [[0], [1]]
+
+
 def test_rows_of_zeros(device):
     """They make a map of zeros, of which the first is the largest, whatever the logits are."""
     logits = torch.tensor([torch.nan, 1.0, 2.0], device=device)[:, None, None].expand(3, 4, 5)

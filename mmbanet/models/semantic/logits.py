@@ -155,7 +155,8 @@ def label_maps(
     Raises:
         ValueError: Logits are NaN, of which there is no most likely class.
     """
-    if logits.isnan().any():
+    # A sum is read once, without a map of its own; infinities can make it NaN, too.
+    if logits.sum().isnan() and logits.isnan().any():
         raise ValueError(
             f'semantic logits must not be NaN, got {int(logits.isnan().sum())} NaN values: a '
             'weight of the model or a pixel of the image may not be finite'

@@ -19,7 +19,7 @@ from reliability.rows import all_rows
 def run_row(tmp_path_factory) -> Callable[..., Outcome]:
     """``run_row(name, cases, without='')`` in an empty folder."""
 
-    def run(name: str, cases: int, without: str = '') -> Outcome:
+    def run(name: str, cases: int | str, without: str = '') -> Outcome:
         row, folder = all_rows()[name], Path(tmp_path_factory.mktemp(name))
         if not without:
             return row.run(cases, folder)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from reliability import __main__ as command
 from reliability import children
-from reliability.row import Row, count, spread
-from reliability.table import START
+from reliability.row import Row, chosen, count, number_of
+from reliability.table import END, TABLES, promises, takeouts
 
 from ..conftest import ROOT
 
@@ -43,7 +43,8 @@ ROWS = {
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
     page = tmp_path / 'page.md'
-    page.write_text(f'before\n{START}\n\n<!-- end of the table -->\nafter\n')
+    empty = [f'{start}\n\n{END}\n' for start in TABLES]
+    page.write_text(f'before\n{"between".join(empty)}after\n')
     monkeypatch.setattr(command, 'all_rows', lambda: ROWS)
     monkeypatch.setattr(command, 'DOCS', page)
 
@@ -60,16 +61,17 @@ def test_a_line_a_row_and_what_failed(call, tmp_path):
     assert status == 1
     assert re.search(r'^first +3 of 3 +0 s$', out, re.M)
     assert re.search(r'^second +0 of 2 +0 s\n  it: ZeroDivisionError', out, re.M)
-    assert json.loads((tmp_path / 'out.json').read_text())['second']['cases'] == 2
+    assert json.loads((tmp_path / 'out.json').read_text())['`second`']['cases'] == 2
 
 
 def test_a_protection_can_be_taken_out(call):
     assert call('first', '--cases', 2) == (0, call('first', '--cases', 2)[1])
     status, out = call('--without', 'luck')
     assert status == 1
-    assert '2 of 3' in out
+    assert re.search(r'^first without luck +2 of 3 +0 s$', out, re.M)
     assert 'second' not in out
     assert lucky
+    assert re.sub(r'\d+ s$', '', call('--without', 'each')[1]) == re.sub(r'\d+ s$', '', out)
 
 
 def test_the_page_keeps_what_is_not_run_again(call):
@@ -79,6 +81,13 @@ def test_the_page_keeps_what_is_not_run_again(call):
     text = call.page.read_text()
     assert '| `first` | goes well | 3 of 3 |' in text
     assert '| `second` | goes well, too | 0 of 2 |' in text
+    out_of = '| `first` without `luck` | Takes the protection of the row below out |'
+    assert f'{out_of} not measured yet |' in text
+    call('--without', 'each', '--docs')
+    text = call.page.read_text()
+    assert f'{out_of} 2 of 3 |' in text
+    assert '| `first` | goes well | 3 of 3 |' in text
+    assert 'between' in text
     assert text.startswith('before\n')
     assert text.endswith('\nafter\n')
 
@@ -93,13 +102,21 @@ def test_mistakes(call, arguments):
 
 def test_the_page_has_all_rows():
     text = (ROOT / 'docs' / 'reliability.md').read_text()
-    for name, row in command.all_rows().items():
-        assert f'| `{name}` | {row.goal} |' in text
+    for contents in (promises, takeouts):
+        for name, content in contents(command.all_rows()).items():
+            assert f'| {name} | {content} |' in text
 
 
-def test_spread():
-    assert spread([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5]
-    assert spread([1, 2], 3) == [1, 2]
+def test_cases_are_chosen_by_number_or_name():
+    named = [(name, None) for name in ('an empty file', 'an empty folder', 'a folder', 'a link')]
+    assert chosen(named, 2) == [named[0], named[2]]
+    assert chosen(named, 5) == named
+    assert chosen(named, 'folder') == named[1:3]
+    with pytest.raises(SystemExit, match=r"no case has 'pipe' in its name; there are: an empty f"):
+        chosen(named, 'pipe')
+    assert number_of(3) == 3
+    with pytest.raises(SystemExit, match="no names such as 'pipe'"):
+        number_of('pipe')
 
 
 def work(text, status):

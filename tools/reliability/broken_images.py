@@ -18,8 +18,8 @@ from PIL import Image
 from mmbanet.datasets import LoadImage, panoptic_dataset
 
 from .children import one_line, run_tool
-from .row import Outcome, Row, count, spread
-from .small import CONFIG, arguments, make_scenes
+from .row import Outcome, Row, chosen, count
+from .small import CONFIG, arguments, make_scenes, trained
 
 LATE = 'custom_hooks=[]'  # nobody looks at the files first: a worker is to meet it
 SKIP = 'train_dataloader.dataset.pipeline.0.ignore_empty=True'
@@ -97,12 +97,7 @@ class Bench:
     @cached_property
     def checkpoint(self) -> Path:
         """Of one iteration."""
-        folder = self.folder / 'model'
-        given = arguments(self.scenes, folder, 'train_cfg.max_iters=1')
-        status, child = run_tool('train.py', *given, folder=folder)
-        if status:
-            raise RuntimeError(f'the intact set cannot be trained: {child.text()}')
-        return folder / 'iter_1.pth'
+        return trained(self.scenes, self.folder / 'model')
 
     def copy(self, change: Callable[[Path], object], split: str) -> tuple[Path, Path]:
         """A copy of the set with a changed image, and that image."""
@@ -172,7 +167,7 @@ class Bench:
         return None if image.name in child.text() else f'{image.name} is not named'
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Each kind, in training (at its start, in a worker, and left out), test and prediction."""
     bench = Bench(folder)
     named = []
@@ -187,7 +182,7 @@ def run(cases: int, folder: Path) -> Outcome:
         ]
     for name, change in UNUSUAL.items():
         named.append((f'{name}: training', partial(bench.train, change, goes_on=True)))
-    return count(spread(named, cases))
+    return count(chosen(named, cases))
 
 
 @contextlib.contextmanager

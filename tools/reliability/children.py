@@ -78,18 +78,19 @@ class Child:
         """What it has printed so far."""
         return self.output.read_text(errors='replace') if self.output.exists() else ''
 
-    def wait_for(self, text: str, times: int = 1, seconds: float = 120) -> bool:
-        """Waits until it has printed a text so many times; False if it ends without."""
+    def wait_for(self, moment: str | Path, times: int = 1, seconds: float = 120) -> bool:
+        """Waits until it has printed a text so many times or made a file; False: it has ended."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             ended = not self._process.is_alive()
-            if self.text().count(text) >= times:
+            is_file = isinstance(moment, Path)
+            if moment.exists() if is_file else self.text().count(moment) >= times:
                 return True
             if ended:
                 return False
             time.sleep(0.002)
         self.kill()
-        raise TimeoutError(f'{seconds} seconds without {text!r}: {self.last_line()}')
+        raise TimeoutError(f'{seconds} seconds without {moment}: {self.last_line()}')
 
     def wait(self, seconds: float = 300) -> int:
         """Its exit status, negative for a signal; it is killed when the time is up."""

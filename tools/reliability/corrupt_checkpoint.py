@@ -16,7 +16,7 @@ import torch
 
 from . import small
 from .children import one_line, run_tool
-from .row import Outcome, Row, count, spread
+from .row import Outcome, Row, chosen, count
 
 
 @contextmanager
@@ -118,7 +118,7 @@ RECORDS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Spoils the newest of two checkpoints, and the only one."""
     scenes = small.make_scenes(folder / 'scenes')
     work_dir = folder / 'intact'
@@ -133,7 +133,7 @@ def run(cases: int, folder: Path) -> Outcome:
     both = [*several.items(), *alone.items()]
     return count(
         (name, partial(case, scenes, work_dir, folder / f'run_{number}'))
-        for number, (name, case) in enumerate(spread(both, cases))
+        for number, (name, case) in enumerate(chosen(both, cases))
     )
 
 

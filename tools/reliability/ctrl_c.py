@@ -14,8 +14,8 @@ from unittest.mock import patch
 from mmbanet.engine.checkpoints import read_checkpoint
 
 from . import small
-from .children import BEGUN, run_tool, start_tool
-from .row import Outcome, Row, count, spread
+from .children import BEGUN, start_tool
+from .row import Outcome, Row, chosen, count
 
 # Status of a program that SIGINT has ended, as a shell reports it.
 _STATUS = 130
@@ -53,13 +53,8 @@ def interrupted(
         judge: Says what is wrong with what it has left behind.
     """
     child = start_tool(tool, *command, folder=folder)
-    if isinstance(moment, Path):
-        end = time.monotonic() + 120
-        while not moment.exists() and time.monotonic() < end:
-            time.sleep(0.002)
-    else:
-        child.wait_for(moment or BEGUN)
-        time.sleep(0 if moment else 0.2)
+    child.wait_for(moment or BEGUN)
+    time.sleep(0 if moment else 0.2)
     child.signal(signal.SIGINT)
     status = child.wait(60)
     name = tool if tool.endswith('.py') else f'mmbanet {tool}'
@@ -73,69 +68,52 @@ def interrupted(
     return judge()
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Each moment of each tool once."""
     scenes = small.make_scenes(folder / 'scenes', val=20)
-    trained = folder / 'trained'
-    command = small.arguments(scenes, trained, 'train_cfg.max_iters=1', *small.NO_VALIDATION)
-    status, child = run_tool('train.py', *command, folder=trained)
-    if status:
-        raise RuntimeError(f'the training failed: {child.last_line()}')
-    checkpoint = trained / 'iter_1.pth'
 
     def training(moment: str, *options: str) -> str | None:
         work_dir = folder / f'training_{time.monotonic_ns()}'
         command = small.arguments(scenes, work_dir, 'train_cfg.max_iters=1000', *options)
         return interrupted('train.py', command, moment, work_dir, partial(whole, work_dir))
 
-    config, *rest = small.arguments(scenes, folder / 'tested')
-    predict = [small.CONFIG, checkpoint, scenes / 'val', '--out', folder / 'predicted']
-    draw = [small.CONFIG, checkpoint, scenes / 'val', '--out', folder / 'drawn']
-    make = ['--out', folder / 'more', '--train', 3000, '--val', 2, '--size', 64]
-    short = f'train_cfg.val_interval={2}'
+    def trained(tool: str, moment: str | Path, *more: object) -> str | None:
+        command = [small.CONFIG, small.trained(scenes, folder / 'trained'), *more]
+        return interrupted(tool, command, moment, folder / f'run_{time.monotonic_ns()}')
+
+    def making(moment: str) -> str | None:
+        command = ['--out', folder / 'more', '--train', 3000, '--val', 2, '--size', 64]
+        problem = interrupted('make-scenes', command, moment, folder / 'making')
+        return problem or ('a part was kept' if list(folder.glob('*more*')) else None)
+
+    predicted, drawn = folder / 'predicted', folder / 'drawn'
+    rest = small.arguments(scenes, folder / 'tested')[1:]
     attempts = [
         ('train.py, saving', partial(training, 'Saving checkpoint at 2')),
         ('train.py, iterating', partial(training, 'Iter(train) [   3/')),
         ('train.py, at its start', partial(training, '')),
-        ('train.py, evaluating', partial(training, 'Iter(val)', short)),
+        ('train.py, evaluating', partial(training, 'Iter(val)', 'train_cfg.val_interval=2')),
         (
             'train.py, workers',
             partial(training, 'Iter(train) [   2/', 'train_dataloader.num_workers=2'),
         ),
-        (
-            'test.py, at its start',
-            partial(interrupted, 'test.py', [config, checkpoint, *rest], '', folder / 'a'),
-        ),
-        (
-            'test.py, evaluating',
-            partial(
-                interrupted, 'test.py', [config, checkpoint, *rest], 'Iter(test)', folder / 'b'
-            ),
-        ),
+        ('test.py, at its start', partial(trained, 'test.py', '', *rest)),
+        ('test.py, evaluating', partial(trained, 'test.py', 'Iter(test)', *rest)),
         (
             'predict',
-            partial(
-                interrupted, 'predict', predict, folder / 'predicted' / 'segments', folder / 'c'
-            ),
+            partial(trained, 'predict', predicted / 'segments', scenes / 'val', '--out', predicted),
         ),
-        ('draw_occlusion.py', partial(interrupted, 'draw_occlusion.py', draw, '->', folder / 'd')),
         (
-            'make-scenes',
-            partial(
-                interrupted,
-                'make-scenes',
-                make,
-                'scene/s',
-                folder / 'e',
-                lambda: 'a part was kept' if list(folder.glob('*more*')) else None,
-            ),
+            'draw_occlusion.py',
+            partial(trained, 'draw_occlusion.py', '->', scenes / 'val', '--out', drawn),
         ),
+        ('make-scenes', partial(making, 'scene/s')),
         (
             'demo.py',
-            partial(interrupted, 'demo.py', demo(folder), 'iteration', folder / 'f'),
+            partial(interrupted, 'demo.py', demo(folder), 'iteration', folder / 'demo_run'),
         ),
     ]
-    return count(spread(attempts, cases))
+    return count(chosen(attempts, cases))
 
 
 def demo(folder: Path) -> list[object]:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,7 @@ import torch
 
 from . import small
 from .children import run_tool, start_tool
-from .row import Outcome, Row, count
+from .row import Outcome, Row, count, number_of
 
 ITERATIONS = 8
 # Every second iteration is saved, so that some of what was trained is lost with the kill.
@@ -50,7 +51,7 @@ def without_place_in_the_data() -> Iterator[None]:
         yield
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Trains once without interruption, and then with one or two."""
     scenes = small.make_scenes(folder / 'scenes')
     options = (f'train_cfg.max_iters={ITERATIONS}', *small.NO_VALIDATION, *SAVES)
@@ -76,7 +77,8 @@ def run(cases: int, folder: Path) -> Outcome:
                 return f'{workers}: {path} differs'
         return None
 
-    return count((f'run {case + 1}', lambda c=case: attempt(c)) for case in range(cases))
+    numbers = range(number_of(cases))
+    return count((f'run {case + 1}', partial(attempt, case)) for case in numbers)
 
 
 def interrupt(command: list[str], work_dir: Path, rng: random.Random) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from . import small
 from .children import run_tool, start_tool
-from .row import Outcome, Row, count
+from .row import Outcome, Row, count, number_of
 
 # Seconds after which a save, of about a twentieth of a second, has surely ended.
 _LONGEST = 0.1
@@ -38,10 +38,10 @@ def without_atomic_saving() -> Iterator[None]:
         yield
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Kills trainings that save after every iteration and keep one checkpoint."""
     scenes = small.make_scenes(folder / 'scenes')
-    rng = random.Random(0)
+    rng, cases = random.Random(0), number_of(cases)
 
     def attempts() -> Iterator:
         for case in range(cases):

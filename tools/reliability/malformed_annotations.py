@@ -26,7 +26,7 @@ from mmbanet.evaluation import panoptic_truth
 from mmbanet.scenes.photographs.source import PhotographSource
 
 from .broken_images import Bench
-from .row import Outcome, Row, count, spread
+from .row import Outcome, Row, chosen, count
 
 SIZE = 24, 32
 CATEGORIES = [
@@ -625,7 +625,7 @@ def minutes_of_coco(root: Path, count: int = 2000) -> float:
     return (time.monotonic() - start) / count * 118_287 / 60
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Every kind in all places that read it."""
 
     def refuses(kind: Kind) -> str | None:
@@ -647,19 +647,21 @@ def run(cases: int, folder: Path) -> Outcome:
         for tool, faults in (('train.py', IN_TOOLS | IN_TRAINING), ('test.py', IN_TOOLS))
         for name, (change, parts) in faults.items()
     ]
-    found = count(spread(named, cases))
-    if cases < len(named):
+    found = count(chosen(named, cases))
+    if found.cases < len(named):
         return found
     minutes = minutes_of_coco(folder / 'many')
     return found._replace(note=f"the look at COCO's 118,287 images takes {minutes:.1f} min")
 
 
 def _unchecked() -> contextlib.AbstractContextManager:
+    """JSON is used as it is."""
     return mock.patch.object(coco_file, 'check')
 
 
 @contextlib.contextmanager
 def _files_not_looked_at() -> Iterator[None]:
+    """Images and PNGs are read when their turn comes."""
     with (
         mock.patch.object(panoptic_dataset, 'check_pngs'),
         mock.patch.object(panoptic_dataset, 'find_unreadable', return_value={}),

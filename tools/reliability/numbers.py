@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,7 +17,8 @@ from mmengine.structures import InstanceData
 
 from . import small
 from .children import Child, call_tool, one_line, run_tool
-from .row import Outcome, Row, count, spread
+from .kill_and_resume import first_difference
+from .row import Outcome, Row, chosen, count
 
 # Of equation (5).
 LOSSES = (
@@ -29,6 +31,14 @@ LOSSES = (
     'loss_i2s',
 )
 SKIP = 'custom_hooks.1.skip=1'
+# Of gradients, near the largest number.
+SCALE, SCALED_ITERATIONS = 1e38, 8
+SCALED = (
+    f'train_cfg.max_iters={SCALED_ITERATIONS}',
+    'default_hooks.checkpoint.max_keep_ckpts=-1',
+    'optim_wrapper.type=AmpOptimWrapper',
+    f'optim_wrapper.loss_scale.init_scale={SCALE}',
+)
 
 
 @contextmanager
@@ -41,13 +51,25 @@ def without_finite_losses() -> Iterator[None]:
 
 
 @contextmanager
+def without_leaving_out_overflows() -> Iterator[None]:
+    """Steps are made with gradients that overflow."""
+
+    def step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        optimizer.step()
+
+    with patch.object(torch.amp.GradScaler, '_maybe_opt_step', step):
+        yield
+
+
+@contextmanager
 def without_checks_of_fusion() -> Iterator[None]:
     """NaN takes part in orders and comparisons."""
-    from mmbanet.models.fusion import checks, selection
+    from mmbanet.models.fusion import checks, occlusion, selection
 
     with (
         patch.object(selection, 'check_not_nan', lambda *_: None),
         patch.object(checks, 'check_not_nan', lambda *_: None),
+        patch.object(occlusion, 'check_image', lambda *_: None),
         patch.object(torch.Tensor, 'isnan', lambda self: torch.zeros_like(self, dtype=torch.bool)),
     ):
         yield
@@ -104,6 +126,51 @@ def skips(name: str, value: float, scenes: Path, folder: Path) -> str | None:
     return None if said and finite else 'not said, or weights are not finite'
 
 
+def train_scaled(command: list[str]) -> None:
+    """Trains with the scaler of ``--amp``, on the CPU and in full precision."""
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
+    from mmengine.optim.optimizer import amp_optimizer_wrapper
+
+    scaler = partial(torch.amp.GradScaler, 'cpu')
+    with (
+        patch.multiple(amp_optimizer_wrapper, is_cuda_available=lambda: True, GradScaler=scaler),
+        patch.object(AmpOptimWrapper, 'optim_context', OptimWrapper.optim_context),
+    ):
+        call_tool('train.py', command)
+
+
+def scaled(scenes: Path, folder: Path, *more: str) -> list[dict]:
+    """Its checkpoints; the scale is so large at first that gradients overflow."""
+    command = small.arguments(scenes, folder, *small.NO_VALIDATION, *SCALED)
+    child = Child(train_scaled, [*command, *more], folder=folder)
+    if child.wait():
+        raise RuntimeError(f'the training stopped: {child.last_line()}')
+    paths = [folder / f'iter_{step}.pth' for step in range(1, SCALED_ITERATIONS + 1)]
+    return [torch.load(path, weights_only=False) for path in paths if path.exists()]
+
+
+def leaves_out_overflows(scenes: Path, folder: Path) -> str | None:
+    """What goes wrong with gradients that overflow: a step is made where the scale was kept."""
+    states = scaled(scenes, folder)
+    found = [(state['optimizer']['loss_scaler']['scale'], state['state_dict']) for state in states]
+    for step, ((scale, weights), (next_scale, next_weights)) in enumerate(pairwise(found), 2):
+        changed = first_difference(weights, next_weights, 'weights') != ''
+        if changed == (next_scale < scale):
+            return f'iteration {step}: scale {scale:g} -> {next_scale:g}, changed: {changed}'
+    halved = [scale < SCALE for scale, _ in found]
+    final = all(weight.isfinite().all() for weight in found[-1][1].values())
+    return None if halved[0] and final and found[-1][0] == found[-2][0] else f'scales: {found}'
+
+
+def goes_on_with_scale(scenes: Path, folder: Path) -> str | None:
+    """What differs when a training goes on between two gradients that overflow."""
+    expected = scaled(scenes, folder / 'whole')
+    found = scaled(scenes, folder / 'resumed', '--resume', str(folder / 'whole' / 'iter_2.pth'))
+    parts = ('state_dict', 'optimizer')
+    differences = [first_difference(expected[-1][part], found[-1][part], part) for part in parts]
+    return next((f'{path} differs' for path in differences if path), None)
+
+
 def refuses(field: str, kind: str = 'nan') -> str | None:
     """What goes wrong when a fusion head gets NaN."""
     init_default_scope('mmdet')
@@ -127,36 +194,34 @@ def refuses(field: str, kind: str = 'nan') -> str | None:
     return 'was taken'
 
 
-def named(tool: str, command: list[object], checkpoint: Path, folder: Path) -> str | None:
+def named(
+    tool: str, command: list[object], checkpoint: Path, scenes: Path, folder: Path
+) -> str | None:
     """What goes wrong when a checkpoint has a weight that is NaN."""
+    if not checkpoint.exists():
+        write_spoiled(checkpoint, scenes)
     status, child = run_tool(tool, *command, folder=folder)
     name = tool if tool.endswith('.py') else f'mmbanet {tool}'
     return one_line(status, child, name, checkpoint.name, 'neck.lateral_convs.0.conv.weight')
 
 
-def spoiled_checkpoint(scenes: Path, folder: Path) -> Path:
+def write_spoiled(path: Path, scenes: Path) -> None:
     """A checkpoint with a weight that is NaN."""
-    command = small.arguments(scenes, folder, 'train_cfg.max_iters=1', *small.NO_VALIDATION)
-    status, child = run_tool('train.py', *command, folder=folder)
-    if status:
-        raise RuntimeError(f'the training failed: {child.last_line()}')
-    content = torch.load(folder / 'iter_1.pth', weights_only=False)
+    content = torch.load(small.trained(scenes, path.parent), weights_only=False)
     content['state_dict']['neck.lateral_convs.0.conv.weight'][0] = float('nan')
-    torch.save(content, folder / 'spoiled.pth')
-    return folder / 'spoiled.pth'
+    torch.save(content, path)
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Each loss, each input of fusion, each tool that reads checkpoints."""
     scenes = small.make_scenes(folder / 'scenes')
-    bad = spoiled_checkpoint(scenes, folder / 'trained')
+    bad = folder / 'trained' / 'spoiled.pth'
     config, *rest = small.arguments(scenes, folder / 'tested', *small.NO_VALIDATION)
-    train = ['--work-dir', folder / 'again', *rest[2:]]
     tools: list[tuple[str, list[object]]] = [
         ('test.py', [config, bad, *rest]),
         ('predict', [config, bad, scenes / 'val', '--out', folder / 'predicted']),
         ('train.py', [config, *rest, f'load_from={bad}']),
-        ('train.py', [config, *train, '--resume', bad]),
+        ('train.py', [*small.arguments(scenes, folder / 'again'), '--resume', bad]),
     ]
     attempts: list[tuple[str, Callable[[], str | None]]] = []
     for number, name in enumerate(LOSSES):
@@ -165,22 +230,28 @@ def run(cases: int, folder: Path) -> Outcome:
         attempts.append((f'{name} + {value}', trained))
     skipped = partial(skips, 'loss_mask', float('nan'), scenes, folder / 'skipped')
     attempts.append(('loss_mask left out', skipped))
+    overflowing = partial(leaves_out_overflows, scenes, folder / 'overflowing')
+    attempts.append(('gradients that overflow', overflowing))
+    resumed = partial(goes_on_with_scale, scenes, folder / 'scale')
+    attempts.append(('the scale of gradients, resumed', resumed))
     fields = ('scores', 'bboxes', 'logits', 'image')
     attempts += [(f'{field} of fusion', partial(refuses, field)) for field in fields]
     for number, (tool, command) in enumerate(tools):
-        case = partial(named, tool, command, bad, folder / f'tool_{number}')
+        case = partial(named, tool, command, bad, scenes, folder / f'tool_{number}')
         attempts.append((f'weights, {tool} {number}', case))
-    return count(spread(attempts, cases))
+    return count(chosen(attempts, cases))
 
 
 ROW = Row(
     'numbers',
     'NaN and infinity: losses stop training (or leave the batch out) with the names of loss and '
-    'images; fusion refuses them by name; checkpoints with such weights are refused by name',
-    16,
+    'images; gradients that overflow are left to the scaler, whose state `--resume` keeps; fusion '
+    'refuses NaN by name; checkpoints with such weights are refused by name',
+    18,
     run,
     {
         'finite-losses': without_finite_losses,
+        'overflows-left-out': without_leaving_out_overflows,
         'checks-of-fusion': without_checks_of_fusion,
         'finite-weights': without_finite_weights,
     },

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
@@ -31,7 +32,8 @@ class Row(NamedTuple):
         name: As ``make reliability ARGS=NAME`` takes it; words with hyphens.
         goal: What is promised of each case; a line of the table in docs/reliability.md.
         cases: Of the full form.
-        run: Tries that many cases in an empty folder; fewer are the short form, of tests.
+        run: Tries that many cases in an empty folder, or those with a text in their names; fewer
+            are the short form, of tests.
         protections: What keeps the promise, by name, and how it is taken out: a function of a
             module, which gives a context without it. Child processes enter it as well.
     """
@@ -39,7 +41,7 @@ class Row(NamedTuple):
     name: str
     goal: str
     cases: int
-    run: Callable[[int, Path], Outcome]
+    run: Callable[[int | str, Path], Outcome]
     protections: Mapping[str, Callable[[], AbstractContextManager]] = {}
 
 
@@ -58,7 +60,22 @@ def count(cases: Iterable[tuple[str, Callable[[], str | None]]]) -> Outcome:
     return Outcome(good, good + len(failures), failures)
 
 
-def spread(items: list, number: int) -> list:
-    """That many of the items, evenly spread; all of them if there are not more."""
-    number = min(number, len(items))
-    return [items[i * len(items) // number] for i in range(number)]
+def chosen(named: Sequence[tuple[str, Any]], cases: int | str) -> list[tuple[str, Any]]:
+    """So many of named cases, evenly spread, or those with a text in their names.
+
+    More than there are is all of them; a text that no name has ends the process with a line.
+    """
+    if isinstance(cases, int):
+        number = min(cases, len(named))
+        return [named[i * len(named) // number] for i in range(number)]
+    found = [(name, case) for name, case in named if cases in name]
+    if not found:
+        sys.exit(f'no case has {cases!r} in its name; there are: {"; ".join(n for n, _ in named)}')
+    return found
+
+
+def number_of(cases: int | str) -> int:
+    """Of a row whose cases are random moments, without names."""
+    if isinstance(cases, str):
+        sys.exit(f'the cases of this row have no names such as {cases!r}: give their number')
+    return cases

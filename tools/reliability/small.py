@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmbanet.scenes import generate_scenes
 
+from .children import run_tool
+
 CONFIG = Path(__file__).with_name('narrow_scenes.py')
 #: Options of a training that ends with its last iteration.
 NO_VALIDATION = ('val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
@@ -27,3 +29,14 @@ def arguments(scenes: Path, work_dir: Path, *options: str) -> list[str]:
     """
     places = [str(CONFIG), '--data-root', str(scenes), '--work-dir', str(work_dir)]
     return [*places, '--cfg-options', 'train_cfg.max_iters=4', *options]
+
+
+def trained(scenes: Path, work_dir: Path) -> Path:
+    """A checkpoint of one iteration; made by the first call."""
+    path = work_dir / 'iter_1.pth'
+    if not path.exists():
+        command = arguments(scenes, work_dir, 'train_cfg.max_iters=1', *NO_VALIDATION)
+        status, child = run_tool('train.py', *command, folder=work_dir)
+        if status:
+            raise RuntimeError(f'the training failed: {child.last_line()}')
+    return path

@@ -1,19 +1,46 @@
-"""The table: a line of it on the terminal, and all of it in docs/reliability.md."""
+"""The tables: a line of them on the terminal, and all of them in docs/reliability.md."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
 from .row import Outcome, Row
 
-START, END = '<!-- table of make reliability -->', '<!-- end of the table -->'
+END = '<!-- end of the table -->'
 NOT_MEASURED = 'not measured yet'
 
 
-def as_entry(row: Row, outcome: Outcome, seconds: float) -> dict:
-    """What is kept of a row."""
-    return dict(goal=row.goal, **outcome._asdict(), seconds=round(seconds))
+def promises(rows: Mapping[str, Row]) -> dict[str, str]:
+    """What is promised, by the name of a row."""
+    return {f'`{name}`': row.goal for name, row in rows.items()}
+
+
+def takeouts(rows: Mapping[str, Row]) -> dict[str, str]:
+    """What is so when a protection of a row is taken out, by the names of both."""
+    return {
+        without(row, protection): inspect.getdoc(function).splitlines()[0].removesuffix('.')
+        for row in rows.values()
+        for protection, function in row.protections.items()
+    }
+
+
+def without(row: Row, protection: str) -> str:
+    """The name of a row that is run without a protection."""
+    return f'`{row.name}` without `{protection}`'
+
+
+#: A table's first line in the page: its columns, and what it has in them.
+TABLES = {
+    '<!-- table of make reliability -->': ('row', 'goal', promises),
+    '<!-- table of make reliability --without each -->': ('row', 'what is so then', takeouts),
+}
+
+
+def as_entry(outcome: Outcome, seconds: float) -> dict:
+    """What is kept of a row that was run."""
+    return dict(**outcome._asdict(), seconds=round(seconds))
 
 
 def figure(entry: dict) -> str:
@@ -24,29 +51,25 @@ def figure(entry: dict) -> str:
 
 def line_of(name: str, entry: dict) -> str:
     """A row on the terminal."""
-    return f'{name:<24}{figure(entry):<32}{entry["seconds"]:>5} s'
-
-
-def table(rows: Mapping[str, Row], figures: Mapping[str, str]) -> str:
-    """All rows as Markdown."""
-    lines = ['| row | goal | figure |', '|---|---|---|']
-    lines += [
-        f'| `{name}` | {row.goal} | {figures.get(name, NOT_MEASURED)} |'
-        for name, row in rows.items()
-    ]
-    return '\n'.join(lines)
+    return f'{name.replace("`", ""):<24} {figure(entry):<32}{entry["seconds"]:>5} s'
 
 
 def insert(path: Path, rows: Mapping[str, Row], entries: Mapping[str, dict]) -> None:
-    """Replaces the table in a page; rows that were not run keep their figures."""
+    """Replaces the tables in a page; rows that were not run keep their figures."""
     text = path.read_text()
-    head, _, rest = text.partition(START)
-    old, _, tail = rest.partition(END)
-    figures = dict(_figures(old))
-    figures |= {name: figure(entry) for name, entry in entries.items()}
-    path.write_text(f'{head}{START}\n\n{table(rows, figures)}\n\n{END}{tail}')
+    for start, (first, second, contents) in TABLES.items():
+        head, _, rest = text.partition(start)
+        old, _, tail = rest.partition(END)
+        figures = _figures(old) | {name: figure(entry) for name, entry in entries.items()}
+        lines = [f'| {first} | {second} | figure |', '|---|---|---|']
+        lines += [
+            f'| {name} | {content} | {figures.get(name, NOT_MEASURED)} |'
+            for name, content in contents(rows).items()
+        ]
+        text = '\n'.join([f'{head}{start}\n', *lines, f'\n{END}{tail}'])
+    path.write_text(text)
 
 
-def _figures(text: str) -> list[tuple[str, str]]:
-    cells = [line.split(' | ') for line in text.splitlines() if line.startswith('| `')]
-    return [(row[0].strip('| `'), row[-1].removesuffix(' |')) for row in cells]
+def _figures(table: str) -> dict[str, str]:
+    cells = [line.strip('| ').split(' | ') for line in table.splitlines() if line.startswith('| `')]
+    return {row[0]: row[-1] for row in cells}

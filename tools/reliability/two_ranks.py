@@ -19,10 +19,12 @@ from mmbanet.engine.launch import replace_data_root
 
 from . import small
 from .children import Child, run_tool, start_tool
-from .row import Outcome, Row, count
+from .row import Outcome, Row, chosen, count
 
 # What can become of an image's annotation: instances that stay, things that stay in its map.
 IMAGES = ('full', 'empty', 'crowds only', 'stuff only', 'void')
+# Of both ranks.
+_MIXES = 50
 # Images of an evaluation: fewer than ranks, and odd numbers.
 _EVALUATED = (1, 3, 5)
 # For a mix or an evaluation; more is a hang.
@@ -58,25 +60,22 @@ def without_dropping_the_padding() -> Iterator[None]:
         yield
 
 
-def run(cases: int, folder: Path) -> Outcome:
+def run(cases: int | str, folder: Path) -> Outcome:
     """Mixes of training images, and evaluations of few images."""
-    scenes = small.make_scenes(folder / 'scenes')
     rng = random.Random(0)
-    number = max(1, cases - len(_EVALUATED))
-    mixes = [
-        [[rng.choice(IMAGES) for _ in range(rng.randint(1, 3))] for _ in range(2)]
-        for _ in range(number)
-    ]
-    # Of every kind on one rank beside every other on the other.
-    pairs = [[[one], [other]] for one in IMAGES for other in IMAGES]
-    mixes[: len(pairs)] = pairs[: len(mixes)]
-    said = train_all(mixes, scenes, folder / 'training')
-    attempts = [
-        (f'{first} beside {second}', partial(judged, said, index))
-        for index, (first, second) in enumerate(mixes)
-    ]
-    for images in _EVALUATED[: max(0, cases - number)]:
-        attempts.append((f'{images} images evaluated', partial(evaluated, images, folder)))
+    # Of every kind on one rank beside every other on the other, and some at random.
+    mixes = [[[one], [other]] for one in IMAGES for other in IMAGES]
+    while len(mixes) < _MIXES:
+        mixes.append([[rng.choice(IMAGES) for _ in range(rng.randint(1, 3))] for _ in range(2)])
+    named = [(' beside '.join(map(', '.join, mix)), mix) for mix in mixes]
+    named += [(f'{images} images evaluated', images) for images in _EVALUATED]
+    wanted = chosen(named, cases)
+    trained = [(name, mix) for name, mix in wanted if isinstance(mix, list)]
+    scenes = small.make_scenes(folder / 'scenes')
+    said = train_all([mix for _, mix in trained], scenes, folder / 'training')
+    attempts = [(name, partial(judged, said, index)) for index, (name, _) in enumerate(trained)]
+    for name, images in wanted[len(trained) :]:
+        attempts.append((name, partial(evaluated, images, folder)))
     return count(attempts)
 
 
@@ -162,13 +161,8 @@ def evaluated(images: int, folder: Path) -> str | None:
     """What differs between figures of two processes and of one."""
     folder = folder / f'evaluated_{images}'
     scenes = small.make_scenes(folder / 'scenes', train=2, val=images)
-    work_dir = folder / 'trained'
-    command = small.arguments(scenes, work_dir, 'train_cfg.max_iters=1', *small.NO_VALIDATION)
-    status, child = run_tool('train.py', *command, folder=work_dir)
-    if status:
-        return f'the training failed: {child.last_line()}'
     config, *rest = small.arguments(scenes, folder / 'tested')
-    test = [config, work_dir / 'iter_1.pth']
+    test = [config, small.trained(scenes, folder / 'trained')]
     status, child = run_tool('test.py', *test, '--out', folder / 'one.json', *rest, folder=folder)
     if status:
         return f'one process failed: {child.last_line()}'
@@ -192,7 +186,7 @@ ROW = Row(
     'two-ranks',
     'two processes that train on images full, empty, with crowds only, stuff only, void: no hang, '
     'no unused parameter, the same weights; metrics of 1, 3, 5 images as of one process',
-    53,
+    _MIXES + len(_EVALUATED),
     run,
     {
         'gradients-of-nothing': without_gradients_of_nothing,

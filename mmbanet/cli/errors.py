@@ -13,6 +13,29 @@ _LOADER = 'torch.utils.data.dataloader'
 _WRONG_ARGUMENTS = r'unexpected keyword argument|missing \d+ required|multiple values for'
 # What PyTorch makes of an exception in a data loader's worker: the text of its traceback.
 _WORKER = re.compile(r'Caught (\w+) in .*?(?P<trace>\n  File .*)\n[\w.]*\1: (?P<message>.*)', re.S)
+# What PyTorch and Python report when a machine has too little of something, and what helps; 28, or
+# ENOSPC, is the status of mmbanet.engine.workers.
+_SHORTAGES = {
+    r'DataLoader worker .*(Bus error|exit code 28\b)': (
+        'shared memory (/dev/shm) is full: give it more (docker run --shm-size=8g), or take fewer '
+        'workers (--cfg-options train_dataloader.num_workers=0 '
+        'train_dataloader.persistent_workers=False)'
+    ),
+    r'DataLoader worker .*(Killed|exited unexpectedly)': (
+        "a data loader's worker was ended from outside, as a machine does that has too little "
+        'memory, or by an error above: take fewer workers, or a smaller batch'
+    ),
+    r'Too many open files': (
+        "too many open files: allow more ('ulimit -n 4096' in the shell), or take fewer workers"
+    ),
+    r"can't allocate memory|CUDA out of memory|CUDA error: out of memory": (
+        'out of memory: take a smaller batch or smaller images'
+    ),
+    r"can't start new thread": (
+        'no more threads: allow more processes or memory (ulimit -u, ulimit -v), or take fewer '
+        'workers'
+    ),
+}
 
 
 def expected_message(error: BaseException, tool_folder: Path) -> str | None:
@@ -20,8 +43,8 @@ def expected_message(error: BaseException, tool_folder: Path) -> str | None:
 
     Foreseen is what this package, a tool, MMEngine's checks of configs, or PyTorch's of a data
     loader's settings raise by a ``raise`` statement, in the process or in a data loader's worker;
-    what the operating system reports of files; and arguments in a config that a registered class
-    does not take.
+    what the operating system reports of files; arguments in a config that a registered class does
+    not take; and shortages of memory, shared memory, files and threads.
 
     Args:
         error: What a tool raised.
@@ -30,6 +53,9 @@ def expected_message(error: BaseException, tool_folder: Path) -> str | None:
     if not isinstance(error, Exception) or isinstance(error, (AssertionError, NotImplementedError)):
         return None
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    shortage = _shortage(error, text)
+    if shortage:
+        return shortage
     by_raise = _raised_at(error.__traceback__)
     in_worker = _WORKER.fullmatch(text)
     if in_worker:
@@ -50,6 +76,17 @@ def expected_message(error: BaseException, tool_folder: Path) -> str | None:
         )
     )
     return ' '.join(text.split()) if foreseen else None
+
+
+def _shortage(error: Exception, text: str) -> str | None:
+    """What the machine has too little of, and what helps."""
+    if isinstance(error, MemoryError):
+        text = "can't allocate memory"
+    elif not isinstance(error, (RuntimeError, OSError)):
+        return None
+    if error.__cause__ is not None:  # what a worker ended with, where PyTorch noticed twice
+        text = f'{error.__cause__}\n{text}'
+    return next((said for pattern, said in _SHORTAGES.items() if re.search(pattern, text)), None)
 
 
 def _raised_at(trace: TracebackType) -> Path | None:

@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
 
 from .checkpoints import use_safe_loaders
+from .workers import end_with_lost_batches
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Of a config, what is written.
@@ -77,6 +78,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.amp and not torch.cuda.is_available():
         raise ValueError('--amp needs a GPU: mmcv has no half-precision operators for the CPU')
     use_safe_loaders()
+    end_with_lost_batches()
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

@@ -78,6 +78,10 @@ def resume(cfg: Config, checkpoint: str | None = None) -> None:
         path, content = _newest_good(cfg)
         if path is None:
             return
+    for key, done in (('max_iters', 'iter'), ('max_epochs', 'epoch')):
+        limit = (cfg.get('train_cfg') or {}).get(key)
+        if limit is not None and content['meta'].get(done, 0) >= limit:
+            _say(f'{path}: nothing is left to train; train_cfg.{key}={limit} may be raised')
     cfg.resume, cfg.load_from = True, str(path)
     # The order of the data is drawn before MMEngine reads the seed of a checkpoint.
     seed = content['meta'].get('seed')

@@ -1,8 +1,12 @@
 """Which exceptions end a tool with one line and which with a traceback."""
 
+import errno
 import multiprocessing.pool
+import os
+import signal
 import subprocess
 import sys
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmbanet.cli.errors import expected_message
 from mmbanet.engine.launch import replace_data_root
+from mmbanet.engine.workers import end_with_lost_batches
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 
 
@@ -87,6 +92,61 @@ def test_errors_of_a_data_loaders_worker(function, message, tmp_path):
     loader = DataLoader(Broken(function), num_workers=1, multiprocessing_context='fork')
     text = message_of(lambda: next(iter(loader)), tmp_path)
     assert text is None if message is None else text.startswith(message)
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unsent:
+    """A sample that cannot be sent, as a tensor where /dev/shm is full."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> tuple:
+        raise RuntimeError(self.text)
+
+
+@pytest.mark.parametrize(
+    ('function', 'message'),
+    [
+        (killed, "a data loader's worker was ended from outside"),
+        (lambda: Unsent('unable to allocate: No space left on device (28)'), 'shared memory (/dev'),
+        (lambda: Unsent('cannot be pickled'), "a data loader's worker was ended"),
+        (lambda: torch.empty(1 << 48), 'out of memory: take a smaller batch'),
+    ],
+    ids=range(4),
+)
+def test_workers_that_end_do_not_keep_the_run_waiting(function, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(Queue, '_on_queue_feeder_error', staticmethod(lambda *_: None))
+    end_with_lost_batches()
+    loader = DataLoader(
+        Broken(function), num_workers=1, collate_fn=list, multiprocessing_context='fork', timeout=60
+    )
+    assert message_of(lambda: next(iter(loader)), tmp_path).startswith(message)
+
+
+def raising(error: Exception):
+    def function():
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ('function', 'message'),
+    [
+        (lambda: torch.empty(1 << 48), 'out of memory'),
+        (lambda: bytes(1 << 60), 'out of memory'),
+        (raising(torch.OutOfMemoryError('CUDA out of memory. Tried to')), 'out of memory'),
+        (raising(OSError(errno.EMFILE, os.strerror(errno.EMFILE))), 'too many open files'),
+        (raising(RuntimeError("can't start new thread")), 'no more threads'),
+    ],
+    ids=range(5),
+)
+def test_shortages_say_what_helps(function, message, tmp_path):
+    assert message_of(function, tmp_path).startswith(f'{message}: ')
 
 
 def test_errors_of_a_thread(tmp_path):

@@ -61,6 +61,15 @@ def test_the_newest_is_gone_on_from_with_its_seed(cfg):
     assert (cfg.resume, cfg.load_from, cfg.randomness) == (True, path, dict(seed=10))
 
 
+@pytest.mark.parametrize(('limit', 'is_said'), [(2, True), (1, True), (3, False)])
+def test_a_finished_training_is_said_to_be_one(cfg, capsys, limit, is_said):
+    save(cfg, 2)
+    cfg.train_cfg = dict(max_iters=limit)
+    resume(cfg)
+    said = f'nothing is left to train; train_cfg.max_iters={limit}' in capsys.readouterr().err
+    assert said == is_said
+
+
 def test_a_seed_that_was_chosen_stays(cfg):
     save(cfg, 1)
     cfg.randomness = dict(seed=5, deterministic=True)

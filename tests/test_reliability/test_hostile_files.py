@@ -45,3 +45,8 @@ def test_without_a_protection(tmp_path, protection, name):
 
 def test_short_form(run_row):
     assert run_row('hostile-files', 4).failures == []
+
+
+@pytest.mark.slow
+def test_without_weights_only(run_row):
+    assert run_row('hostile-files', 'pickle, test', 'weights-only').failures

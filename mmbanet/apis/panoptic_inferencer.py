@@ -149,7 +149,7 @@ class PanopticInferencer(BaseInferencer):
         """
         image = self._reduced(image)
         panoptic = result.mmdet_ids(image.shape[1::-1])
-        image = np.ascontiguousarray(image[..., ::-1])
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return draw_panoptic(image, panoptic, result.classes, self.palette, legend=False)
 
     def preprocess(

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.datasets.panoptic_files import segment_info
 from mmbanet.evaluation.predictions import read_id_map, read_segments
-from mmbanet.structures import encode_ids
+from mmbanet.structures import encode_ids, index_segments
 from mmbanet.structures.matching import NO_LABEL
 from mmbanet.visualization.panoptic import class_palette, colorize
 from mmbanet.visualization.picture import draw_panoptic
@@ -68,18 +68,18 @@ class PanopticResult:
             prediction.pop('sem_seg', None)
         size = tuple(found.shape[-2:])
         given = read_id_map(prediction, size)
-        ids, inverse = np.unique(given, return_inverse=True)
+        ids, places = index_segments(given)
         labels = read_segments(prediction, ids, len(classes)).labels
         number = np.zeros(len(ids), dtype=np.int32)
         number[labels != NO_LABEL] = (
             ids[labels != NO_LABEL] if known else 1 + np.arange((labels != NO_LABEL).sum())
         )
-        segment_ids = number[inverse].reshape(size)
+        segment_ids = number[places]
         if image is not None and image.shape[:2] != size:
             segment_ids = cv2.resize(
                 segment_ids, image.shape[1::-1], interpolation=cv2.INTER_NEAREST
             )
-        visible, segments = set(np.unique(segment_ids).tolist()), []
+        visible, segments = set(index_segments(segment_ids)[0].tolist()), []
         for segment_id, label in zip(number.tolist(), labels.tolist()):
             if label == NO_LABEL or segment_id not in visible:
                 continue

@@ -55,14 +55,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_image(path: Path, rgb: np.ndarray, options: tuple[int, ...] = ()) -> None:
     """Writes an image (H, W, 3) uint8 RGB; ``options`` are OpenCV's. Raises an OSError."""
     # Encoding apart from writing: cv2.imwrite hides a full disk behind a return value.
-    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(rgb[..., ::-1]), options)
+    # cvtColor would start OpenCV's threads, which do not survive the fork of a data loader.
+    _, data = cv2.imencode(path.suffix, cv2.merge(cv2.split(rgb)[::-1]), options)
     path.write_bytes(data.tobytes())
 
 
 def write_segment_map(path: Path, ids: np.ndarray) -> None:
     """Writes a map of segment ids (H, W) as the format's PNG: id = R + 256 G + 256² B."""
-    rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1)
-    write_image(path, rgb.astype(np.uint8))
+    write_image(path, cv2.merge([(ids >> shift).astype(np.uint8) for shift in (0, 8, 16)]))
 
 
 def distinct_ids(colors: list[tuple[int, int, int]]) -> list[int]:

@@ -4,7 +4,13 @@ from .claim_regions import ClaimRegions
 from .colors import class_color
 from .instance_order import instance_order, instance_owner
 from .occlusion_graph import OcclusionGraph
-from .panoptic_map import INSTANCE_OFFSET, PanopticMap, decode_ids, encode_ids
+from .panoptic_map import (
+    INSTANCE_OFFSET,
+    PanopticMap,
+    decode_ids,
+    encode_ids,
+    index_segments,
+)
 
 __all__ = [
     'INSTANCE_OFFSET',
@@ -14,6 +20,7 @@ __all__ = [
     'class_color',
     'decode_ids',
     'encode_ids',
+    'index_segments',
     'instance_order',
     'instance_owner',
 ]

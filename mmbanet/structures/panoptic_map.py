@@ -47,3 +47,17 @@ def encode_ids(labels: Ids, instances: Ids) -> Ids:
 def decode_ids(ids: Ids) -> tuple[Ids, Ids]:
     """Labels and instances of ids in mmdet's encoding."""
     return ids % INSTANCE_OFFSET, ids // INSTANCE_OFFSET
+
+
+def index_segments(id_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a map (H, W), ascending (S,), and for each pixel which one it has, (H, W) int64.
+
+    As ``np.unique`` with ``return_inverse``, which sorts pixels where this sorts runs of them.
+    """
+    flat = id_map.ravel()
+    is_start = np.ones(flat.size, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=is_start[1:])
+    starts = is_start.nonzero()[0]
+    ids, places = np.unique(flat[starts], return_inverse=True)
+    lengths = np.diff(starts, append=flat.size)
+    return ids, np.repeat(places, lengths).reshape(id_map.shape)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmbanet.structures import class_color, decode_ids
+from mmbanet.structures import class_color, decode_ids, index_segments
 
 
 def class_palette(metainfo: dict) -> list[tuple[int, int, int]]:
@@ -28,7 +28,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         OSError: The file cannot be written.
     """
     # Encoding apart from writing: cv2.imwrite hides a full disk behind a return value.
-    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]))
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     partial = path.with_name(f'.{path.name}.partial')
     partial.unlink(missing_ok=True)  # a link would be followed
     try:
@@ -49,15 +49,15 @@ def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> n
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    colors = np.zeros((*panoptic.shape, 3), dtype=np.uint8)
-    for segment in np.unique(panoptic):
-        label, instance = decode_ids(segment)
-        if label >= len(palette):
-            continue
-        shade = np.random.default_rng(instance).integers(-40, 41, 3) if instance else 0
-        colors[panoptic == segment] = np.clip(np.asarray(palette[label]) + shade, 0, 255)
-    colors[find_edges(panoptic)] = 255
-    return colors
+    ids, places = index_segments(panoptic)
+    colors = np.zeros((len(ids), 3), dtype=np.uint8)
+    for color, label, instance in zip(colors, *decode_ids(ids)):
+        if label < len(palette):
+            shade = np.random.default_rng(instance).integers(-40, 41, 3) if instance else 0
+            color[:] = np.clip(np.asarray(palette[label]) + shade, 0, 255)
+    picture = colors.take(places, axis=0)
+    picture[find_edges(panoptic)] = 255
+    return picture
 
 
 def find_edges(panoptic: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
-from mmbanet.structures import decode_ids
+from mmbanet.structures import decode_ids, index_segments
 from mmbanet.structures.matching import (
     NO_LABEL,
     UNLISTED,
@@ -128,21 +128,22 @@ def draw_panoptic(
     Returns:
         (H, W, 3) uint8 RGB; with a legend it is taller.
     """
-    void = decode_ids(panoptic)[0] >= len(classes)
-    y, x = np.indices(panoptic.shape, sparse=True)
-    stripes = np.where(((x + y) // STRIPE) % 2 == 0, 40, 90).astype(np.uint8)
+    ids, places = index_segments(panoptic)
+    labels, _ = decode_ids(ids)
+    is_void = labels >= len(classes)
     colors = colorize(panoptic, palette)
-    colors[void] = stripes[void][:, None]
-    picture = np.round((1 - OPACITY) * image + OPACITY * colors).astype(np.uint8)
+    rows, columns = is_void[places].nonzero()
+    colors[rows, columns] = np.where((rows + columns) // STRIPE % 2 == 0, 40, 90)[:, None]
+    picture = cv2.addWeighted(image, 1 - OPACITY, colors, OPACITY, 0)
     picture[find_edges(panoptic)] = 255
-    for segment in np.unique(panoptic[~void]).tolist():
-        mask = (panoptic == segment).astype(np.uint8)
+    for place in np.flatnonzero(~is_void).tolist():
+        mask, segment = (places == place).astype(np.uint8), int(ids[place])
         if marks and segment in marks:
             outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(picture, outlines, -1, marks[segment], 2)
-        _write_name(picture, mask, classes[decode_ids(segment)[0]])
+        _write_name(picture, mask, classes[labels[place]])
     if legend:
-        labels = np.unique(decode_ids(panoptic[~void])[0]).tolist()
+        labels = np.unique(labels[~is_void]).tolist()
         picture = np.concatenate([picture, _legend(picture.shape[1], labels, classes, palette)])
     return picture
 
@@ -208,6 +209,7 @@ def _write(
     part[:] = copy
 
 
+@lru_cache(maxsize=4096)
 def _text_size(text: str) -> tuple[int, int]:
     """Width and height in pixels."""
     font = _font(text)

@@ -14,7 +14,7 @@ import os
 import os.path as osp
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import cv2
@@ -117,14 +117,22 @@ def read_bytes(path: str, what: str, backend_args: dict | None = None) -> bytes:
     return content
 
 
-def read_json(path: str, what: str = 'annotation file', backend_args: dict | None = None) -> dict:
+def read_json(
+    path: str,
+    what: str = 'annotation file',
+    backend_args: dict | None = None,
+    object_hook: Callable[[dict], dict] | None = None,
+) -> dict:
     """The object in a JSON file, in UTF-8 with or without a byte order mark.
+
+    ``object_hook`` is that of :func:`json.loads`.
 
     Raises: As :func:`read_bytes`; a ValueError for anything else than a JSON object.
     """
-    content = read_bytes(path, what, backend_args)
+    content = [read_bytes(path, what, backend_args)]
     try:
-        found = json.loads(content)
+        # json.loads makes a text of the bytes; popped, they are not kept beside it.
+        found = json.loads(content.pop(), object_hook=object_hook)
     except RecursionError:
         raise ValueError(f'{path}: nested too deeply for an {what}') from None
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .annotation_files import Notices, read_json
@@ -28,6 +29,7 @@ class CocoFile:
         may_be_unannotated: bool = False,
         has_categories: bool = True,
         notices: Notices | None = None,
+        object_hook: Callable[[dict], dict] | None = None,
     ) -> list:
         """Reads images and categories; returns the annotations, unchecked.
 
@@ -38,10 +40,11 @@ class CocoFile:
             may_be_unannotated: Whether the file may have no ``annotations`` at all.
             has_categories: Whether the format knows ``categories``.
             notices: Gets to know what is found; by default, errors are raised.
+            object_hook: Of :func:`.read_json`.
         """
         self.ann_file = ann_file
         self.notices = notices or Notices()
-        content = read_json(ann_file, backend_args=backend_args)
+        content = read_json(ann_file, backend_args=backend_args, object_hook=object_hook)
         if may_be_unannotated:
             content.setdefault('annotations', [])
         keys = ('categories', 'images', 'annotations')
@@ -89,25 +92,24 @@ class CocoFile:
             with self.notices.apart('image'):
                 self._check_image(image, index)
                 image_id = image['id']
-                check(
-                    image_id not in found,
-                    f'{self.ann_file}: {name_image(image_id, image)}: two images have this id',
-                )
+                if image_id in found:
+                    name = name_image(image_id, image)
+                    raise ValueError(f'{self.ann_file}: {name}: two images have this id')
                 found[image_id] = image
         return found
 
     def _check_image(self, image: Any, index: int) -> None:
         place = f'{self.ann_file}: entry {index} of "images"'
-        check(isinstance(image, dict), f'{place}: expected an object, got {image!r:.60}')
+        if not isinstance(image, dict):
+            raise ValueError(f'{place}: expected an object, got {image!r:.60}')
         image_id = image.get('id')
-        check(is_id(image_id), wrong(place, image, 'id', 'an integer or a text'))
+        if not is_id(image_id):
+            raise ValueError(wrong(place, image, 'id', 'an integer or a text'))
         check_file_name(f'{self.ann_file}: image {image_id}', image)
-        place = f'{self.ann_file}: {name_image(image_id, image)}'
         for key in ('height', 'width'):
-            check(
-                is_integer(image.get(key)) and 0 < image[key] <= MAX_SIDE,
-                wrong(place, image, key, f'an integer from 1 to {MAX_SIDE}'),
-            )
+            if not (is_integer(image.get(key)) and 0 < image[key] <= MAX_SIDE):
+                place = f'{self.ann_file}: {name_image(image_id, image)}'
+                raise ValueError(wrong(place, image, key, f'an integer from 1 to {MAX_SIDE}'))
 
 
 def name_image(image_id: int | str, image: dict) -> str:
@@ -118,8 +120,8 @@ def name_image(image_id: int | str, image: dict) -> str:
 def check_file_name(place: str, entry: dict) -> None:
     """Raises a ValueError unless an entry names a file."""
     name = entry.get('file_name')
-    is_name = name and isinstance(name, str) and '\0' not in name
-    check(is_name, wrong(place, entry, 'file_name', "a file's name"))
+    if not (name and isinstance(name, str) and '\0' not in name):
+        raise ValueError(wrong(place, entry, 'file_name', "a file's name"))
 
 
 def is_integer(value: Any) -> bool:

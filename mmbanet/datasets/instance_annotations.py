@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 from .annotation_files import Notices, collector_paused
 from .coco_file import CocoFile, check, is_id, is_integer, is_number, name_image, show, wrong
 from .panoptic_annotations import PanopticAnnotations
-from .segmentation import Extent, check_segmentation, encode_segmentation, rle_extent
+from .segmentation import (
+    Extent,
+    check_segmentation,
+    encode_segmentation,
+    pack_polygons,
+    rle_extent,
+)
+from .sound_columns import BLOCK, find_sound_instances
 
 _SLACK = 1  # pixels by which a box may miss its mask, since COCO's are rounded
 
@@ -20,7 +27,7 @@ class Instance(NamedTuple):
     Attributes:
         category_id: COCO's.
         box: x1, y1, x2, y2 in pixels of the image; None where the mask has no pixel.
-        segmentation: Polygons or RLE, as the file has them, for
+        segmentation: Polygons (packed, see :func:`.pack_polygons`) or RLE as the file has it, for
             :func:`~mmbanet.datasets.segmentation.encode_segmentation`.
         is_crowd: It stands for a group whose members were not told apart.
     """
@@ -54,12 +61,22 @@ class InstanceAnnotations(CocoFile):
     def __init__(
         self, ann_file: str, backend_args: dict | None = None, notices: Notices | None = None
     ) -> None:
-        annotations = self._read(ann_file, 'instance', backend_args, notices=notices)
+        annotations = self._read(
+            ann_file, 'instance', backend_args, notices=notices, object_hook=pack_polygons
+        )
         self.instances = {image_id: [] for image_id in self.images}
         ids, categories = set(), {category['id'] for category in self.categories}
-        for index, annotation in enumerate(annotations):
-            with self.notices.apart('instance'):
-                self._add(annotation, index, ids, categories)
+        for start in range(0, len(annotations), BLOCK):
+            block = annotations[start : start + BLOCK]
+            annotations[start : start + BLOCK] = [None] * len(block)  # to be freed
+            sound = find_sound_instances(block, self.images, categories, _SLACK).tolist()
+            for index, (annotation, is_sound) in enumerate(zip(block, sound), start=start):
+                if is_sound and annotation['id'] not in ids:
+                    ids.add(annotation['id'])
+                    self.instances[annotation['image_id']].append(_sound_instance(annotation))
+                    continue
+                with self.notices.apart('instance'):
+                    self._add(annotation, index, ids, categories)
 
     def check_matches(self, panoptic: PanopticAnnotations) -> None:
         """Raises a ValueError unless panoptic annotations are of the same images and things."""
@@ -88,12 +105,12 @@ class InstanceAnnotations(CocoFile):
                 (file.images[image_id]['height'], file.images[image_id]['width'])
                 for file in (self, panoptic)
             )
-            names = [PurePath(file.images[image_id]['file_name']).stem for file in (self, panoptic)]
+            names = [file.images[image_id]['file_name'] for file in (self, panoptic)]
             with self.notices.apart('image'):
-                if names[0] != names[1]:
+                if names[0] != names[1] and PurePath(names[0]).stem != PurePath(names[1]).stem:
                     raise ValueError(
                         f'{self.where(image_id)}: in {panoptic.ann_file}, the image of this id is '
-                        f'{names[1]}; both files must number the images alike'
+                        f'{PurePath(names[1]).stem}; both files must number the images alike'
                     )
                 if here != there:
                     raise ValueError(
@@ -143,6 +160,16 @@ class InstanceAnnotations(CocoFile):
                 'annotation, or take it out of the file'
             ) from None
         self.instances[image_id].append(instance)
+
+
+def _sound_instance(annotation: dict) -> Instance:
+    x, y, width, height = annotation['bbox']
+    return Instance(
+        annotation['category_id'],
+        (x, y, x + width, y + height),
+        annotation['segmentation'],
+        bool(annotation['iscrowd']),
+    )
 
 
 def _parse(annotation: dict, categories: set[int], height: int, width: int) -> Instance:

@@ -24,6 +24,7 @@ from .coco_file import (
     show,
     wrong,
 )
+from .sound_columns import BLOCK, are_sound_segments
 
 MAX_ID = 2**24 - 1  # a segment's id is a colour of 24 bits; 0 is void
 
@@ -153,11 +154,18 @@ class PanopticAnnotations(CocoFile):
     def _read_annotations(self, annotations: list) -> dict[int | str, dict]:
         found = {}
         categories = {category['id'] for category in self.categories}
+        are_sound = False
         for index, annotation in enumerate(annotations):
+            if index % BLOCK == 0:
+                block = annotations[index : index + BLOCK]
+                are_sound = are_sound_segments(block, categories, MAX_ID)
             with self.notices.apart('annotation'):
                 image_id = self._check_annotation(annotation, index)
-                place = self.where(image_id)
-                check(image_id not in found, f'{place}: two annotations are of this image')
+                if image_id in found:
+                    raise ValueError(f'{self.where(image_id)}: two annotations are of this image')
+                if are_sound:
+                    found[image_id] = annotation
+                    continue
                 seen, segments = set(), []
                 for number, segment in enumerate(annotation['segments_info']):
                     with self.notices.apart('segment'):
@@ -172,21 +180,23 @@ class PanopticAnnotations(CocoFile):
     def _check_annotation(self, annotation: Any, index: int) -> int | str:
         """The id of its image."""
         place = f'{self.ann_file}: entry {index} of "annotations"'
-        check(isinstance(annotation, dict), f'{place}: expected an object')
+        if not isinstance(annotation, dict):
+            raise ValueError(f'{place}: expected an object')
         image_id = annotation.get('image_id')
-        check(is_id(image_id), wrong(place, annotation, 'image_id', "an image's id"))
-        check(
-            image_id in self.images,
-            f'{place}: its image_id {image_id!r} is not in "images"; list the image, or '
-            'correct image_id (a number and a text are never the same)',
-        )
+        if not is_id(image_id):
+            raise ValueError(wrong(place, annotation, 'image_id', "an image's id"))
+        if image_id not in self.images:
+            raise ValueError(
+                f'{place}: its image_id {image_id!r} is not in "images"; list the image, or '
+                'correct image_id (a number and a text are never the same)'
+            )
         place = self.where(image_id)
-        check(
-            isinstance(annotation.get('segments_info'), list),
-            f'{place}: no COCO panoptic annotation: "segments_info" must be a list, got '
-            f'{show(annotation, "segments_info")} (instances and panoptic annotations are '
-            'different files)',
-        )
+        if not isinstance(annotation.get('segments_info'), list):
+            raise ValueError(
+                f'{place}: no COCO panoptic annotation: "segments_info" must be a list, got '
+                f'{show(annotation, "segments_info")} (instances and panoptic annotations are '
+                'different files)'
+            )
         check_file_name(f'{place}: its annotation', annotation)
         return image_id
 

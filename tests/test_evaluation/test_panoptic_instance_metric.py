@@ -168,7 +168,7 @@ def test_metrics_read_each_file_once(random_set, monkeypatch):
     monkeypatch.setattr(
         annotation_files.json,
         'loads',
-        lambda *args, real=json.loads: parsed.append(1) or real(*args),
+        lambda *args, real=json.loads, **kwargs: parsed.append(1) or real(*args, **kwargs),
     )
     metrics = [
         METRICS.build(dict(type=f'mmbanet.{name}', **paths))

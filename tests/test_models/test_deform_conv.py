@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer
 from mmcv.ops import DeformConv2dPack as Reference
 
-from mmbanet.models import DeformConv2dPack
+from mmbanet.models import DeformConv2dPack, deform_conv
 
 from ..conftest import DEVICES
 
@@ -89,6 +89,26 @@ def test_no_images():
     output.sum().backward()
     assert output.shape == (0, 6, 5, 7)
     assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize('settings', SETTINGS, ids=str)
+def test_few_positions_at_a_time_without_gradients(settings, monkeypatch):
+    monkeypatch.setattr(deform_conv, 'POSITIONS_AT_A_TIME', 7)  # cuts images, and spans two
+    conv = moved(DeformConv2dPack(8, 6, **settings))
+    x = torch.randn(3, 8, 13, 11)
+    with torch.no_grad():
+        output = conv(x)
+    torch.testing.assert_close(output, conv(x).detach())
+
+
+@pytest.mark.parametrize('offset', [torch.nan, torch.inf, -1e30])
+def test_offsets_out_of_all_bounds(offset):
+    conv = DeformConv2dPack(4, 6, 3, padding=1)
+    torch.nn.init.constant_(conv.conv_offset.bias, offset)
+    output = conv(torch.randn(1, 4, 5, 7))
+    finite = offset == -1e30
+    expected = torch.full_like(output, 0 if finite else torch.nan)
+    torch.testing.assert_close(output, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize('settings', SETTINGS, ids=str)

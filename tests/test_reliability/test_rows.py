@@ -5,17 +5,18 @@ from reliability import two_ranks
 from reliability.rows import all_rows
 
 # How many cases, or what their names have; tests of files are in modules of their own.
-SHORT = {
-    'kill-while-saving': 2,
-    'kill-and-resume': 2,
-    'corrupt-checkpoint': 'half of it',
-    'two-ranks': 3,
-    'full-disk': 'a checkpoint',
-    'ctrl-c': 'at its start',
-    'numbers': 'loss_mask',
-    'memory': 'metrics',
-    'gpu-script': 1,
-}
+SHORT = [
+    ('kill-while-saving', 2),
+    ('kill-and-resume', 2),
+    ('corrupt-checkpoint', 'half of it'),
+    ('two-ranks', 3),
+    ('full-disk', 'a checkpoint'),
+    ('ctrl-c', 'at its start'),
+    ('numbers', 'loss_mask'),
+    ('numbers', 'gradients that overflow'),
+    ('memory', 'metrics'),
+    ('gpu-script', 1),
+]
 # Of killing while saving, tests/test_engine/test_atomic_checkpoint_hook.py takes every moment.
 WITHOUT = {
     ('kill-and-resume', 'placed-seeds'): 2,
@@ -38,9 +39,9 @@ WITHOUT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', SHORT)
-def test_all_goes_well(run_row, name):
-    outcome = run_row(name, SHORT[name])
+@pytest.mark.parametrize(('name', 'cases'), SHORT)
+def test_all_goes_well(run_row, name, cases):
+    outcome = run_row(name, cases)
     assert outcome.failures == []
     assert outcome.cases
 

@@ -150,10 +150,19 @@ def scaled(scenes: Path, folder: Path, *more: str) -> list[dict]:
     return [torch.load(path, weights_only=False) for path in paths if path.exists()]
 
 
+def parameters(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What an optimizer changes: not the statistics of batch normalisation."""
+    statistics = ('.running_mean', '.running_var', '.num_batches_tracked')
+    return {name: value for name, value in weights.items() if not name.endswith(statistics)}
+
+
 def leaves_out_overflows(scenes: Path, folder: Path) -> str | None:
     """What goes wrong with gradients that overflow: a step is made where the scale was kept."""
     states = scaled(scenes, folder)
-    found = [(state['optimizer']['loss_scaler']['scale'], state['state_dict']) for state in states]
+    found = [
+        (state['optimizer']['loss_scaler']['scale'], parameters(state['state_dict']))
+        for state in states
+    ]
     for step, ((scale, weights), (next_scale, next_weights)) in enumerate(pairwise(found), 2):
         changed = first_difference(weights, next_weights, 'weights') != ''
         if changed == (next_scale < scale):

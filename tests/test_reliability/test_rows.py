@@ -10,6 +10,7 @@ SHORT = [
     ('kill-and-resume', 2),
     ('corrupt-checkpoint', 'half of it'),
     ('two-ranks', 3),
+    ('two-ranks', '3 images evaluated'),
     ('full-disk', 'a checkpoint'),
     ('ctrl-c', 'at its start'),
     ('numbers', 'loss_mask'),

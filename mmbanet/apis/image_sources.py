@@ -166,7 +166,11 @@ def _same(one: object, other: object) -> bool:
 
 
 def _read_url(url: str) -> np.ndarray:
-    return decode_image(get(url), url)
+    try:
+        content = get(url)
+    except OSError as error:
+        raise OSError(f'not read: {url} ({error})') from error
+    return decode_image(content, url)
 
 
 def _count_frames(entry: Path | str | int) -> int | None:

@@ -83,7 +83,7 @@ def test_images_of_urls(tmp_path):
         there, missing = open_images(find_images([f'{url}/one.png?size=1', f'{url}/two.png']))
         assert there.name == 'one'
         np.testing.assert_array_equal(there.read(), grey(7))
-        with pytest.raises(OSError, match='404'):
+        with pytest.raises(OSError, match=f'not read: {url}/two.png .*404'):
             missing.read()
         server.shutdown()
 

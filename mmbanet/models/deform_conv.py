@@ -50,14 +50,15 @@ class DeformConv2dPack(ops.DeformConv2dPack):
         first = first.repeat_interleave(height * width)
         # The samples of few positions at a time, unless gradients need all of them.
         step = max(len(points), 1) if torch.is_grad_enabled() else POSITIONS_AT_A_TIME
-        # (groups, outputs of one, its kernel elements and inputs)
-        weight = self.weight.flatten(2).unflatten(0, (self.groups, -1)).transpose(2, 3).flatten(2)
+        # (groups, kernel elements and inputs of one, its outputs)
+        weight = self.weight.flatten(2).unflatten(0, (self.groups, -1))
+        weight = weight.permute(0, 3, 2, 1).flatten(1, 2)
         outputs = []
         for part, image in zip(points.split(step), first.split(step)):
             samples = _sample(rows, part, image, x.shape[2:]).to(x.dtype)
             samples = samples.view(*part.shape[:2], self.groups, x.shape[1] // self.groups)
-            samples = samples.permute(2, 1, 3, 0).flatten(1, 2)
-            outputs.append((weight @ samples).flatten(0, 1))
+            samples = samples.permute(2, 0, 1, 3).flatten(2)
+            outputs.append((samples @ weight).transpose(1, 2).flatten(0, 1))
         output = torch.cat(outputs, dim=1).view(self.out_channels, num, height, width)
         return output.transpose(0, 1).contiguous()
 

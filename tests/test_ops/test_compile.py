@@ -93,10 +93,12 @@ def test_export_with_any_number_of_rois(strict, operator, device):
     )
     targets = [str(node.target) for node in program.graph.nodes]
     assert sum(target.startswith('mmbanet.roi_') for target in targets) == 1
+    tolerance = 1e-5 if device == 'cuda' else 0  # roi_upsample sums with atomics on CUDA
     for count in (5, 2, 23, 1, 0):
         varied = with_rois(case, count)
         arguments = (varied['input'], varied['rois'], features)
-        assert torch.equal(program.module()(*arguments), module(*arguments)), count
+        results = program.module()(*arguments), module(*arguments)
+        torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.int64])

@@ -69,5 +69,7 @@ def test_module(device):
     case = small_case(torch.float32, device)
     module = RoIUpsample(spatial_scale=0.5, reduction='mean')
     output = module(case['input'], case['rois'], case['batch_size'], case['output_size'])
-    assert torch.equal(output, roi_upsample(**case, reduction='mean'))
+    expected = roi_upsample(**case, reduction='mean')
+    tolerance = 1e-5 if device == 'cuda' else 0  # sums with atomics on CUDA
+    torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance)
     assert "reduction='mean'" in repr(module)

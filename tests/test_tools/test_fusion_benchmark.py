@@ -40,11 +40,33 @@ def test_table_json_and_plot(benchmark_folder, tmp_path, monkeypatch, capsys):
         ('full size', 2),
         ('stride 4', 2),
     ]
+    assert report['copy_bandwidth_gb_per_s'] > 0
+    floors = [row['floor_ms'] for row in report['rows']]
+    # Masks, an image in float32, the map in int64, and 133 logits in float32.
+    full, small = ((6 + 12 + 8) * 60 * 90 + 532 * size for size in (60 * 90, 15 * 23))
+    assert floors[0] / floors[1] == pytest.approx(full / small)
     for row in report['rows']:
         assert all(row[unit][head] > 0 for unit in ('ms', 'bytes') for head in ('mmbanet', 'mmdet'))
     # From logits of stride 4, mmdet's head holds 54 channels of full size.
     assert report['rows'][1]['bytes']['mmdet'] > 54 * 60 * 90 * 4
     assert (tmp_path / 'fusion_cpu.png').stat().st_size > 1000
+
+
+def test_numbers_of_objects_can_be_chosen(benchmark_folder, tmp_path, monkeypatch):
+    module = runpy.run_path(str(benchmark_folder / 'fusion.py'))
+    measured = []
+
+    def measure(case, *_):
+        measured.append(case)
+        return []
+
+    for name, stub in (('measure', measure), ('check', lambda _: None), ('plot', lambda *_: None)):
+        monkeypatch.setitem(module['main'].__globals__, name, stub)
+    arguments = ['fusion.py', '--objects', '1', '30', '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    module['main']()
+
+    assert [(case.objects, *case.size) for case in measured] == [(1, 800, 1333), (30, 800, 1333)]
 
 
 MB = 1 << 20

@@ -143,6 +143,98 @@ def test_benchmark_is_judged():
         gpu_programs.judge_benchmark(benchmark_report(4.0))
 
 
+def test_fusion_and_models_are_described():
+    rows = [
+        {'objects': n, 'logits': 'stride 4', 'ms': {'mmbanet': n, 'mmdet': 20}, 'floor_ms': 0.5}
+        for n in (1, 10)
+    ]
+    assert gpu_programs.describe_fusion({'rows': rows}) == (
+        "1 objects, stride 4: 1.00 ms, 0.05 of mmdet's, 2.0 times the floor; "
+        "10 objects, stride 4: 10.00 ms, 0.50 of mmdet's, 20.0 times the floor"
+    )
+    keys = ('total_ms', 'bytes', 'training_ms', 'training_bytes')
+    models = {
+        'fpn': dict(zip(keys, (20, 100e6, 50, 300e6))),
+        'banet': dict(zip(keys, (22, 120e6, 60, 330e6))),
+    }
+    assert gpu_programs.describe_models({'models': models}) == (
+        'fpn: inference 20.0 ms, 100 MB; training step 50.0 ms, 300 MB; '
+        'banet: inference 1.10 of its time, 1.20 of its memory; training step 1.20, 1.10'
+    )
+
+
+@pytest.fixture
+def run_fake(monkeypatch, tmp_path):
+    """Runs a benchmark that is a few lines, where mmbanet is not on the path."""
+    monkeypatch.setattr(gpu_programs, 'BENCHMARKS', tmp_path)
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+
+    def run(source):
+        (tmp_path / 'fake.py').write_text(source)
+        return gpu_programs.run_benchmark('fake', settings(out=tmp_path), '--seconds', '1')
+
+    return run
+
+
+def test_benchmarks_find_the_package_and_their_options(run_fake):
+    report = run_fake("""
+import json, sys, mmbanet
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+with open(given['--out'] + '/fake_cpu.json', 'w') as file:
+    json.dump({**given, 'package': mmbanet.__file__}, file)
+""")
+    assert (report['--seconds'], report['--device']) == ('1', 'cpu')
+    assert report['package'] == str(ROOT / 'mmbanet' / '__init__.py')
+
+
+@pytest.mark.parametrize(
+    ('source', 'error', 'message'),
+    [
+        ('import mmdet_missing', SkipCheck, "No module named 'mmdet_missing'$"),
+        ('import mmbanet.missing', CheckError, "exit code 1: .*'mmbanet.missing'$"),
+        (
+            "assert False, 'nms_rotated miss in module _ext'",
+            SkipCheck,
+            'AssertionError: nms_rotated miss in module _ext$',
+        ),
+        (
+            "raise RuntimeError('nms_impl: implementation for device cuda:0 not found.\\n')",
+            SkipCheck,
+            'RuntimeError: nms_impl: implementation for device cuda:0 not found.$',
+        ),
+        (
+            'raise NotImplementedError("Could not run \'a::nms\' with arguments from b.\\n\\nC")',
+            SkipCheck,
+            "NotImplementedError: Could not run 'a::nms' with arguments from b.$",
+        ),
+        ('1 / 0', CheckError, 'exit code 1: ZeroDivisionError: '),
+    ],
+)
+def test_benchmarks_that_fail_or_lack_an_operator(source, error, message, run_fake):
+    with pytest.raises(error, match=message):
+        run_fake(source)
+
+
+def test_failed_tests_are_counted():
+    output = """
+FAILED tests/test_ops/test_compile.py::test_trace[a-cuda] - assert False
+FAILED tests/test_ops/test_compile.py::test_trace[b-cuda] - AssertionError: [1]
+ERROR tests/test_ops/test_onnx.py
+3 failed, 5 passed in 0.10s
+"""
+    assert gpu_programs.describe_failures(output) == (
+        '3 failed, 5 passed in 0.10s: test_compile.py::test_trace (2), test_onnx.py (1)'
+    )
+    assert gpu_programs.describe_failures('no tests ran') == 'no tests ran'
+
+
+def test_operators_of_mmcv(monkeypatch):
+    """Those of a pure Python mmcv are missing."""
+    assert gpu_programs.has_mmcv_operators()
+    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
+    assert not gpu_programs.has_mmcv_operators()
+
+
 def settings(seconds=60.0, **changed):
     return Settings('cpu', 8, 0, Path(), time.monotonic() + seconds)._replace(**changed)
 

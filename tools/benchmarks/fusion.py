@@ -4,7 +4,9 @@ Prints a Markdown table and writes it as JSON and as a plot. Both heads fuse the
 paper's thresholds: ``OcclusionAwareFusionHead`` (with NMS) from the logits of all 133 classes of
 COCO, mmdet's ``HeuristicFusionHead`` from those of 53 stuff classes and one for things. Each case
 is measured twice: with full-size logits given to both, and with logits of stride 4 given to both,
-which mmdet first resizes to full size. The heads take turns, so both times come from one run.
+which mmdet first resizes to full size. The heads take turns, so both times come from one run. The
+floor is the time in which the bytes that must move (masks, image and logits read, map written) move
+at the machine's measured copy bandwidth.
 """
 
 from mmbanet.cli import run_tool
@@ -25,7 +27,7 @@ from memory import available_bytes, peak_extra_bytes
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from timing import time_side_by_side
+from timing import copy_bandwidth, time_side_by_side
 from torch import Tensor
 
 from mmbanet.models.fusion import OcclusionAwareFusionHead
@@ -34,6 +36,7 @@ mpl.use('Agg')
 OURS, THEIRS = 'mmbanet', 'mmdet'
 FULL, STRIDE_4 = 'full size', 'stride 4'
 MEMORY_TARGET = 0.5
+OUTPUT_BYTES = 8  # of a pixel of the map, int64
 SETTINGS = dict(
     score_thr=0.6,
     nms=dict(type='nms', iou_threshold=given.NMS_IOU),
@@ -47,12 +50,17 @@ def main() -> None:
     """Measures every case that fits in memory and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--seconds', type=float, default=4, help='for a row of the table')
+    parser.add_argument(
+        '--objects', type=int, nargs='+', help='only so many, at 800x1333 (default: all cases)'
+    )
     args = parse_arguments(parser)
 
+    cases = [Case(n, 800, 1333) for n in args.objects] if args.objects else given.CASES
     check(args.device)
+    bandwidth = copy_bandwidth(args.device)
     rows = []
     print_header()
-    for case in given.CASES:
+    for case in cases:
         available = available_bytes(args.device)
         if case.bytes_needed > available:
             print(
@@ -60,10 +68,10 @@ def main() -> None:
                 f'{case.bytes_needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free |'
             )
             continue
-        for row in measure(case, args.device, args.seconds):
+        for row in measure(case, args.device, args.seconds, bandwidth):
             rows.append(row)
             print_row(row)
-    report = make_report(args.device, rows=rows)
+    report = make_report(args.device, copy_bandwidth_gb_per_s=bandwidth / 1e9, rows=rows)
     path = write_report(report, args.out, f'fusion_{args.device}')
     plot(report, path.with_suffix('.png'))
     print(f'{path} and .png')
@@ -92,18 +100,24 @@ def check(device: str) -> None:
 
 
 @torch.no_grad()
-def measure(case: Case, device: str, seconds: float) -> list[dict]:
-    """Milliseconds and peak extra bytes of both heads, from logits of stride 4 and of full size."""
+def measure(case: Case, device: str, seconds: float, bandwidth: float) -> list[dict]:
+    """Milliseconds and peak extra bytes of both heads, from logits of stride 4 and of full size.
+
+    The floor is for ``bandwidth`` bytes a second.
+    """
     instances, image = given.random_instances(case, device), given.random_image(case, device)
     logits = given.random_logits(case, device)
     small = given.mmdet_channels(logits)
     functions = fusions(instances, image, logits, lambda: given.full_size(small, case))
-    rows = [measure_row(case, STRIDE_4, functions, device, seconds)]
+    others = instances.masks.nbytes + image.nbytes + OUTPUT_BYTES * case.height * case.width
+    floor_ms = (others + logits.nbytes) / bandwidth * 1e3
+    rows = [measure_row(case, STRIDE_4, functions, device, seconds, floor_ms)]
 
     logits = given.full_size(logits, case)
     large = given.mmdet_channels(logits)
     functions = fusions(instances, image, logits, lambda: large)
-    return [measure_row(case, FULL, functions, device, seconds), *rows]
+    floor_ms = (others + logits.nbytes) / bandwidth * 1e3
+    return [measure_row(case, FULL, functions, device, seconds, floor_ms), *rows]
 
 
 def fusions(
@@ -118,7 +132,12 @@ def fusions(
 
 
 def measure_row(
-    case: Case, logits: str, functions: dict[str, Callable], device: str, seconds: float
+    case: Case,
+    logits: str,
+    functions: dict[str, Callable],
+    device: str,
+    seconds: float,
+    floor_ms: float,
 ) -> dict:
     """One row of the table."""
     (result,) = functions[OURS]()
@@ -129,6 +148,7 @@ def measure_row(
         'width': case.width,
         'overlapping_pairs': len(result.occlusion.pairs),
         'target': case.target,
+        'floor_ms': floor_ms,
         'ms': time_side_by_side(functions, device, seconds),
         'bytes': {name: peak_extra_bytes(run, device) for name, run in functions.items()},
     }
@@ -136,7 +156,7 @@ def measure_row(
 
 def print_header() -> None:
     """The table's first lines."""
-    columns = ['logits', 'objects', 'size']
+    columns = ['logits', 'objects', 'size', 'floor, ms']
     columns += [f'{OURS}, ms', f'{THEIRS}, ms', 'time ratio']
     columns += [f'{OURS}, MB', f'{THEIRS}, MB', 'memory ratio']
     print('| ' + ' | '.join(columns) + ' |')
@@ -146,6 +166,7 @@ def print_header() -> None:
 def print_row(row: dict) -> None:
     """One case; where there is a target, whether it is reached."""
     cells = [row['logits'], row['objects'], f'{row["height"]}x{row["width"]}']
+    cells.append(f'{row["floor_ms"]:.2f}')
     for unit, scale, target in (('ms', 1, row['target']), ('bytes', 1e6, MEMORY_TARGET)):
         own, other = row[unit][OURS] / scale, row[unit][THEIRS] / scale
         cells += [f'{own:.1f}', f'{other:.1f}', f'{own / other:.2f}']
@@ -164,6 +185,8 @@ def plot(report: dict, path: Path) -> None:
     for (unit, scale, label), line in zip((('ms', 1, 'ms'), ('bytes', 1e6, 'peak MB')), axes):
         line[0].set_ylabel(label)
         for axis, rows, megapixels in ((line[0], by_objects, False), (line[1], by_size, True)):
+            if not rows:
+                continue
             for name in (OURS, THEIRS):
                 for logits, style in ((FULL, '-'), (STRIDE_4, '--')):
                     points = sorted(

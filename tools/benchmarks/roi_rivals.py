@@ -92,9 +92,15 @@ def operators(case: Crops) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     }
 
 
-def roi_align_backward(case: Crops, rois: Tensor, grad: Tensor) -> Callable[[], Tensor]:
-    """Mmcv's scatter of crops into a map: the gradient of RoIAlign with one sample a bin."""
-    from mmcv.ops import roi_align
+def roi_align_backward(case: Crops, rois: Tensor, grad: Tensor) -> Callable[[], Tensor] | None:
+    """Mmcv's scatter of crops into a map: the gradient of RoIAlign with one sample a bin.
+
+    None where mmcv or its compiled operators are not installed.
+    """
+    try:
+        from mmcv.ops import roi_align
+    except ImportError:
+        return None
 
     feature = torch.zeros(
         1, case.channels, case.height, case.width, device=grad.device, requires_grad=True

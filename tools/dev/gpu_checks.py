@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks the operators on a GPU: ``python tools/dev/gpu_checks.py --build`` in a checkout.
 
+Measures fusion, inference and a training step, too, where mmdet and mmcv's operators are installed.
 Needs a CUDA build of torch, nvcc and the headers of mmcv (``--mmcv-headers`` where mmcv is not
 installed), and takes ``--minutes`` at the most, the build included. Prints a line for each check
 and writes them, with the hardware's name, as JSON into work_dirs/benchmarks: after every check, so
@@ -29,6 +30,7 @@ import torch
 from gpu_build import build
 from gpu_outcomes import CheckError, Settings, SkipCheck
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / 'benchmarks'
 RESULTS = Path('work_dirs/benchmarks')
 STATUSES = ('PASS', 'FAIL', 'SKIP')
 # For a check to stop by itself, after its time is up.
@@ -58,6 +60,8 @@ CHECKS = {
     'device_guard': Check('gpu_execution', 'check_device_guard', 30),
     'large_map': Check('gpu_execution', 'check_large_map', 60),
     'benchmark': Check('gpu_programs', 'check_benchmark', 90),
+    'fusion': Check('gpu_programs', 'check_fusion', 40),
+    'models': Check('gpu_programs', 'check_models', 90),
     'memcheck': Check('gpu_programs', 'check_memcheck', 60),
     'racecheck': Check('gpu_programs', 'check_racecheck', 60),
     'initcheck': Check('gpu_programs', 'check_initcheck', 60),
@@ -126,17 +130,24 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def describe_hardware(settings: Settings) -> dict[str, Any]:
-    """Name, compute capability and memory of the GPU; raises CheckError if there is none."""
+    """Name, compute capability, memory and copy bandwidth (read and written) of the GPU.
+
+    Raises CheckError if there is none.
+    """
     if settings.device == 'cpu':
         return {'device': 'cpu'}
     if not torch.cuda.is_available():
         raise CheckError(f'no CUDA device is visible to torch {torch.__version__}')
+    sys.path.append(str(BENCHMARKS))
+    from timing import copy_bandwidth
+
     properties = torch.cuda.get_device_properties(0)
     return {
         'device': properties.name,
         'capability': f'{properties.major}.{properties.minor}',
         'memory_gb': round(properties.total_memory / 1e9, 1),
         'multiprocessors': properties.multi_processor_count,
+        'copy_gb_per_s': round(copy_bandwidth('cuda', megabytes=1024) / 1e9, 1),
     }
 
 

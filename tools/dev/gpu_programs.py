@@ -1,27 +1,37 @@
-"""Checks on a GPU that start other programs: compute-sanitizer, the benchmark and the tests."""
+"""Checks on a GPU that start other programs: compute-sanitizer, benchmarks and the tests."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
 import re
 import shutil
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_outcomes import CheckError, Settings, last_line, need_cuda, run_program
+from gpu_outcomes import CheckError, Settings, SkipCheck, last_line, need_cuda, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCHMARK = ROOT / 'tools' / 'benchmarks' / 'roi_inlay.py'
+BENCHMARKS = ROOT / 'tools' / 'benchmarks'
 TESTS = ROOT / 'tests' / 'test_ops'
 PARITY = Path(__file__).with_name('gpu_parity.py')
 SANITIZED_SETS = 12
 # What the benchmark has to show: share of the copy bandwidth where this many bytes move, and how
 # many times faster than the rival.
 LEAST_BYTES, LEAST_BANDWIDTH, LEAST_SPEEDUP = 100e6, 0.6, 5.0
+MODELS = ('panoptic_fpn_r50', 'banet_r50', 'banet_r50_dfm')  # ratios are to the first
+# How Python, mmcv and torch say that a package or an operator is not there, or not for this device.
+MISSING = re.compile(
+    r"^[\w.]+: .*(No module named '(?!mmbanet)|miss in module"
+    r"|implementation for device \S+ not found|Could not run '\S+' with arguments from).*$",
+    re.MULTILINE,
+)
+MOST_PROCESSES = 8  # of tests, which share the GPU
 
 
 def check_sanitizer(tool: str, settings: Settings) -> str:
@@ -72,15 +82,44 @@ def sanitize(program: str, tool: str, settings: Settings) -> str:
 def check_benchmark(settings: Settings) -> str:
     """The benchmark's rows of the paper's Table 5 reach what is asked of them."""
     need_cuda(settings)
-    command = [sys.executable, str(BENCHMARK), '--device', 'cuda', '--seconds', '1']
-    # Where mmbanet is found if it is not installed.
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
-    environment = {**os.environ, 'PYTHONPATH': path}
-    result = run_program([*command, '--out', str(settings.out)], settings, env=environment)
+    return judge_benchmark(run_benchmark('roi_inlay', settings, '--seconds', '1'))
+
+
+def check_fusion(settings: Settings) -> str:
+    """What fusion costs, beside mmdet's and the floor of the bytes that it has to move."""
+    need_cuda(settings)
+    options = ['--seconds', '1', '--objects', '1', '10', '30', '100']
+    return describe_fusion(run_benchmark('fusion', settings, *options))
+
+
+def check_models(settings: Settings) -> str:
+    """What whole models cost, beside PanopticFPN."""
+    need_cuda(settings)
+    options = ['--rounds', '10', '--training-steps', '5', '--models', *MODELS]
+    return describe_models(run_benchmark('compare_models', settings, *options))
+
+
+def run_benchmark(name: str, settings: Settings, *options: str) -> dict[str, Any]:
+    """The report of a program in tools/benchmarks.
+
+    Raises CheckError if the program fails, and SkipCheck if it lacks a package or an operator.
+    """
+    command = [sys.executable, str(BENCHMARKS / f'{name}.py'), *options]
+    command += ['--device', settings.device, '--out', str(settings.out)]
+    result = run_program(command, settings, env=environment())
     if result.returncode:
+        missing = MISSING.search(result.stdout)
+        if missing:
+            raise SkipCheck(missing[0])
         raise CheckError(f'exit code {result.returncode}: {last_line(result.stdout)}')
     print(result.stdout, end='')
-    return judge_benchmark(json.loads((settings.out / 'roi_inlay_cuda.json').read_text()))
+    return json.loads((settings.out / f'{name}_{settings.device}.json').read_text())
+
+
+def environment() -> dict[str, str]:
+    """That of programs which find mmbanet where it is not installed, but built in place."""
+    known = os.environ.get('PYTHONPATH')
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *([known] if known else [])])}
 
 
 def judge_benchmark(report: dict[str, Any]) -> str:
@@ -107,18 +146,68 @@ def judge_benchmark(report: dict[str, Any]) -> str:
     )
 
 
+def describe_fusion(report: dict[str, Any]) -> str:
+    """The times of every row."""
+    rows = []
+    for row in report['rows']:
+        own, other = row['ms']['mmbanet'], row['ms']['mmdet']
+        rows.append(
+            f'{row["objects"]} objects, {row["logits"]}: {own:.2f} ms, {own / other:.2f} of '
+            f"mmdet's, {own / row['floor_ms']:.1f} times the floor"
+        )
+    return '; '.join(rows)
+
+
+def describe_models(report: dict[str, Any]) -> str:
+    """The figures of the first model, and those of the others relative to them."""
+    (name, first), *others = report['models'].items()
+    keys = ('total_ms', 'bytes', 'training_ms', 'training_bytes')
+    ms, peak, training_ms, training_peak = (first[key] for key in keys)
+    rows = [
+        f'{name}: inference {ms:.1f} ms, {peak / 1e6:.0f} MB; '
+        f'training step {training_ms:.1f} ms, {training_peak / 1e6:.0f} MB'
+    ]
+    for name, row in others:
+        ms, peak, training_ms, training_peak = (row[key] / first[key] for key in keys)
+        rows.append(
+            f'{name}: inference {ms:.2f} of its time, {peak:.2f} of its memory; '
+            f'training step {training_ms:.2f}, {training_peak:.2f}'
+        )
+    return '; '.join(rows)
+
+
 def check_tests(settings: Settings) -> str:
-    """The operators' tests that need a GPU; those of mmcv's operators only where mmcv is."""
+    """The operators' tests that need a GPU; those of mmcv's operators only where they are."""
     need_cuda(settings)
     # tests/conftest.py imports mmdet, which these tests do without.
     options = ['-q', '-p', 'no:cacheprovider', f'--confcutdir={TESTS}', '-k', 'cuda']
     left_out = ['test_cuda_kernels.py']  # they need no GPU
-    if importlib.util.find_spec('mmcv') is None:
+    if not has_mmcv_operators():
         left_out.append('test_roi_align.py')
     options += [f'--ignore={TESTS / name}' for name in left_out]
+    variables = environment()
+    if importlib.util.find_spec('xdist'):
+        options += ['-n', str(min(os.cpu_count(), MOST_PROCESSES))]
+        variables['OMP_NUM_THREADS'] = '1'
     command = [sys.executable, '-m', 'pytest', str(TESTS), *options]
-    result = run_program(command, settings, cwd=ROOT)
+    result = run_program(command, settings, cwd=ROOT, env=variables)
     if result.returncode:
         (settings.out / 'tests.log').write_text(result.stdout)
-        raise CheckError(f'{last_line(result.stdout)}; see {settings.out / "tests.log"}')
+        raise CheckError(f'{describe_failures(result.stdout)}; see {settings.out / "tests.log"}')
     return last_line(result.stdout)
+
+
+def has_mmcv_operators() -> bool:
+    """Whether mmcv and its compiled operators are installed."""
+    try:
+        importlib.import_module('mmcv.ops')
+    except ImportError:
+        return False
+    return True
+
+
+def describe_failures(output: str) -> str:
+    """Pytest's last line, and the tests that failed with the number of their sets."""
+    failed = Counter(re.findall(r'^(?:FAILED|ERROR) (?:\S*/)?([^\s\[]+)', output, re.MULTILINE))
+    counts = ', '.join(f'{name} ({count})' for name, count in failed.items())
+    return last_line(output) + (f': {counts}' if counts else '')

@@ -1,5 +1,6 @@
 """Plain data that models, metrics and pictures share; needs torch and NumPy alone."""
 
+from .checks import check_not_nan
 from .claim_regions import ClaimRegions
 from .colors import class_color
 from .instance_order import instance_order, instance_owner
@@ -17,6 +18,7 @@ __all__ = [
     'ClaimRegions',
     'OcclusionGraph',
     'PanopticMap',
+    'check_not_nan',
     'class_color',
     'decode_ids',
     'encode_ids',

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Fixed-point places of a sum over pixels: see :meth:`ClaimRegions.pixel_sums`.
@@ -43,7 +44,10 @@ class ClaimRegions:
 
     @classmethod
     def from_masks(cls, masks: Tensor, objects: Tensor | None = None) -> ClaimRegions:
-        """Cuts the image object by object: each splits the regions that it takes part of.
+        """Writes the claims on each pixel as the bits of a number; equal numbers are a region.
+
+        A number has 63 bits: after every 50 objects or so, pixels are numbered anew by region. A
+        GPU waits a few times for each such round, and never for an object.
 
         Args:
             masks: (N, H, W) bool.
@@ -52,38 +56,36 @@ class ClaimRegions:
         """
         objects = range(len(masks)) if objects is None else objects.tolist()
         height, width = masks.shape[1:]
-        index = torch.zeros(height * width, dtype=torch.int32, device=masks.device)
-        if len(index) == 0:
-            members = masks.new_zeros((0, len(objects)))
-            return cls(index.view(height, width), members, index.long())
-        size = torch.tensor([height * width], device=masks.device)
-        whole, split = [], []
-        for mask, (top, bottom) in zip((masks[k] for k in objects), row_ranges(masks, objects)):
-            # A search through the mask's own rows only: for small objects it is most of the work.
-            pixels = mask[top:bottom].reshape(-1).nonzero().squeeze(1) + top * width
-            old = index[pixels]
-            taken = torch.bincount(old, minlength=len(size))
-            touched = taken.nonzero().squeeze(1)
-            is_part = taken[touched] < size[touched]
-            part = touched[is_part]
-            renamed = torch.arange(len(size), dtype=index.dtype, device=index.device)
-            fresh = torch.arange(len(part), dtype=index.dtype, device=index.device) + len(size)
-            renamed[part] = fresh
-            index[pixels] = renamed.index_select(0, old)
-            size[part] -= taken[part]
-            size = torch.cat([size, taken[part]])
-            whole.append(touched[~is_part])
-            split.append(part)
+        index = torch.zeros((height, width), dtype=torch.int32, device=masks.device)
+        if index.numel() == 0:
+            return cls(index, masks.new_zeros((0, len(objects))), index.flatten().long())
+        size = torch.full((1,), index.numel(), device=masks.device)
+        members = masks.new_zeros((1, 0))
+        # Most objects are small: the CPU adds their own rows only. A GPU adds all at once.
+        on_cpu = masks.device.type == 'cpu'
+        rows = row_ranges(masks, objects) if on_cpu else [[0, height]] * len(objects)
 
-        members = torch.zeros((len(size), len(split)), dtype=torch.bool, device=masks.device)
-        start = 1
-        for k, part in enumerate(split):
-            new = slice(start, start + len(part))
-            members[new] = members[part]
-            members[new, k] = True
-            members[whole[k], k] = True
-            start = new.stop
-        return cls(index.view(height, width), members, size)
+        start = 0
+        while start < len(objects):
+            first_bit = len(size).bit_length()
+            block = slice(start, start + 63 - first_bit)
+            code = index.long()
+            for bit, (k, (top, bottom)) in enumerate(zip(objects[block], rows[block]), first_bit):
+                code[top:bottom].add_(masks[k, top:bottom], alpha=1 << bit)
+            start = block.stop
+
+            code = code.flatten()
+            starts = _run_starts(code)
+            lengths = _run_ends(starts, len(code)) - starts
+            codes, region = code[starts].unique(return_inverse=True)
+            del code
+            index = region.int().repeat_interleave(lengths, output_size=index.numel())
+            index = index.view(height, width)
+            size = torch.zeros_like(codes).index_add_(0, region, lengths)
+            bits = torch.arange(first_bit, first_bit + len(objects[block]), device=masks.device)
+            new = (codes[:, None] >> bits & 1).bool()
+            members = torch.cat([members[codes & ((1 << first_bit) - 1)], new], dim=1)
+        return cls(index, members, size)
 
     def without(self, objects: Tensor) -> ClaimRegions:
         """The regions if these objects, (D,) int64, claimed nothing; no index changes."""
@@ -102,14 +104,12 @@ class ClaimRegions:
     @cached_property
     def areas(self) -> Tensor:
         """(K,) int64: pixels of each object's mask."""
-        return self.object_sums(self.size[:, None]).squeeze(1).long()
+        return self.overlaps.diagonal().long()
 
     @cached_property
     def overlaps(self) -> Tensor:
         """(K, K) float64: pixels that two objects share; the diagonal holds the objects' areas."""
-        overlaps = self.pair_sums(lambda rows: self.size[rows, None].double())
-        overlaps.diagonal().copy_(self.areas)
-        return overlaps
+        return self.pair_sums(lambda rows: self.size[rows, None].double())
 
     def pixel_sums(
         self,
@@ -135,24 +135,21 @@ class ClaimRegions:
         Raises:
             ValueError: A sum could overflow: a region has more pixels.
         """
-        if self.size.max() > MAX_REGION:
+        if self.index.numel() > MAX_REGION and self.size.max() > MAX_REGION:
             raise ValueError(
                 f'an image may have {MAX_REGION} pixels of the same claims, got {self.size.max()}'
             )
         index, colours = self.index.flatten(), image.flatten(1)
         step = PIXEL_BLOCK.get(index.device.type, PIXEL_BLOCK['cuda'])
         sums = None
-        for start in range(0, len(index), step):
-            block = slice(start, start + step)
-            region, colour = index[block], colours[:, block]
+        for region, colour in zip(index.split(step), colours.split(step, dim=1)):
             if where is not None:
                 pixels = where.index_select(0, region).nonzero().squeeze(1)
                 region, colour = region[pixels], colour[:, pixels]
             fixed = (features(colour.double()) * 2**FRACTION_BITS).round_().long()
             if sums is None:
                 sums = fixed.new_zeros((len(fixed), len(self.size)))
-            for total, feature in zip(sums, fixed):
-                total.index_add_(0, region, feature)
+            _add_runs(sums, region, fixed)
         return sums.T.double() / 2**FRACTION_BITS
 
     def object_sums(self, values: Tensor, where: Tensor | None = None) -> Tensor:
@@ -166,20 +163,17 @@ class ClaimRegions:
         return sum(members[rows].double().T @ values[rows].double() for rows in _blocks(members))
 
     def pair_sums(self, values: Callable[[Tensor], Tensor]) -> Tensor:
-        """(K, K) float64: at [i, j], i != j, the sum of values over the regions that both claim.
+        """(K, K) float64: at [i, j], the sum of values over the regions that both claim.
 
         Args:
-            values: Given (r,) int64 regions, float64 (r, K), their values for each
+            values: Given a slice of r regions, float64 (r, K), their values for each
                 object i, or (r, 1), the same for all objects.
         """
-        shared = self.shared.nonzero().squeeze(1)
-        members = self.members[shared]
-        num_objects = members.shape[1]
-        sums = torch.zeros((num_objects, num_objects), dtype=torch.float64, device=members.device)
-        for rows in _blocks(members):
-            claims = members[rows].double()
-            sums += (claims * values(shared[rows])).T @ claims
-        return sums
+        return sum(
+            (claims * values(rows)).T @ claims
+            for rows in _blocks(self.members)
+            for claims in (self.members[rows].double(),)
+        )
 
 
 def row_ranges(masks: Tensor, objects: range | list[int]) -> list[list[int]]:
@@ -199,3 +193,29 @@ def _blocks(members: Tensor) -> list[slice]:
     num_regions, num_objects = members.shape
     step = max(MEMBER_BLOCK // max(num_objects, 1), 1)
     return [slice(start, start + step) for start in range(0, max(num_regions, 1), step)]
+
+
+def _run_starts(values: Tensor) -> Tensor:
+    """(S,) int64: where runs of equal values (P,) start."""
+    is_start = torch.ones_like(values, dtype=torch.bool)
+    torch.ne(values[1:], values[:-1], out=is_start[1:])
+    return is_start.nonzero().squeeze(1)
+
+
+def _run_ends(starts: Tensor, count: int) -> Tensor:
+    """(S,) int64: where the runs of P values that start there end, exclusively."""
+    return F.pad(starts, (0, 1), value=count)[1:]
+
+
+def _add_runs(sums: Tensor, region: Tensor, values: Tensor) -> None:
+    """Adds integers (F, P) to ``sums`` (F, R) at the regions of the pixels, (P,).
+
+    Runs of pixels are added up first: a GPU's atomic additions to one number wait in line.
+    """
+    starts = _run_starts(region)
+    last = _run_ends(starts, len(region)) - 1
+    # One running sum over all features: it may overflow, differences of it do not.
+    running = values.flatten().cumsum(0).view(values.shape)[:, last].flatten()
+    added = running.diff(prepend=running.new_zeros(1))
+    first = torch.arange(0, sums.numel(), sums.shape[1], device=sums.device)
+    sums.view(-1).index_add_(0, (first[:, None] + region[starts]).flatten(), added)

@@ -57,6 +57,7 @@ def test_without_objects_or_pixels(count, size):
 
 def test_too_large_regions_are_refused_before_their_sums_overflow():
     size = torch.tensor([2**26])
-    regions = ClaimRegions(torch.zeros(1, 1).int(), torch.ones(1, 1).bool(), size)
+    index = torch.zeros(1, 1).int().expand(2**13, 2**13)
+    regions = ClaimRegions(index, torch.ones(1, 1).bool(), size)
     with pytest.raises(ValueError, match='67108863 pixels of the same claims, got 67108864'):
         regions.pixel_sums(torch.zeros(3, 1, 1), lambda colours: colours)

@@ -7,6 +7,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from mmbanet.structures import check_not_nan
+
 
 def check_masks(masks: Tensor) -> None:
     """Boolean masks (K, H, W)."""
@@ -25,13 +27,7 @@ def check_scores(scores: Tensor, num_objects: int) -> None:
             f'scores must have the shape ({num_objects},), one for each of the masks, '
             f'got {tuple(scores.shape)}'
         )
-    check_not_nan(scores)
-
-
-def check_not_nan(values: Tensor, name: str = 'scores') -> None:
-    """No value is NaN, which has no place in an order."""
-    if values.isnan().any():
-        raise ValueError(f'{name} must not be NaN, got {int(values.isnan().sum())} NaN values')
+    check_not_nan(scores, 'scores')
 
 
 def check_labels(labels: Tensor, num_objects: int, num_things_classes: int) -> None:
@@ -63,7 +59,7 @@ def check_image(image: Tensor, size: tuple[int, int]) -> None:
         )
     if image.numel() == 0:
         return
-    low, high = (bound.item() for bound in torch.aminmax(image))
+    low, high = torch.stack(torch.aminmax(image)).tolist()
     # The slack is for de-normalising and interpolating; `not` also refuses NaN.
     if not (low >= -1 and high <= 256):
         raise ValueError(

@@ -68,13 +68,11 @@ def compose_panoptic_map(
     if len(segments) > MAX_SEGMENT_ID:
         raise ValueError(f'{len(segments)} segments, but there are only {MAX_SEGMENT_ID} ids')
 
-    def translate(table: list[int]) -> Tensor:
-        table = torch.tensor(table, dtype=torch.int32, device=code.device)
-        return table.index_select(0, code).view(owner.shape)
-
     fits = num_classes < INSTANCE_OFFSET and len(objects) <= MAX_INSTANCE
-    mmdet_ids = translate(mmdet_id) if fits else None
-    return PanopticMap(translate(segment_id), mmdet_ids, segments, objects)
+    tables = [segment_id, mmdet_id] if fits else [segment_id]
+    tables = torch.tensor(tables, dtype=torch.int32, device=code.device)
+    segment_ids, *mmdet_ids = (table.index_select(0, code).view(owner.shape) for table in tables)
+    return PanopticMap(segment_ids, mmdet_ids[0] if fits else None, segments, objects)
 
 
 def segments_info(
@@ -110,6 +108,7 @@ def segments_info(
             by_object[kept].setdefault('duplicates', []).append(
                 dict(detection=detections[dropped], iou=iou, containment=containment)
             )
+    in_front = graph.in_front.numpy()
     facts = zip(graph.pairs.tolist(), graph.rules, graph.accepted.tolist())
     for (front, behind), rule, accepted in facts:
         for k, other in ((front, behind), (behind, front)):
@@ -118,7 +117,7 @@ def segments_info(
                     dict(
                         detection=detections[other],
                         segment=by_object[other]['id'] if other in by_object else None,
-                        in_front=bool(graph.in_front[k, other]),
+                        in_front=bool(in_front[k, other]),
                         rule=rule,
                         set_aside=not accepted,
                     )
@@ -143,7 +142,9 @@ def pixel_data(
     )
     if graph is not None:
         info['occlusion'] = graph
-    result = PixelData(metainfo=info, segment_ids=panoptic.segment_ids[None])
+    result = PixelData(segment_ids=panoptic.segment_ids[None])
+    for name, value in info.items():  # metainfo=info would copy all of it, deeply
+        result.set_field(value, name, field_type='metainfo')
     if panoptic.mmdet_ids is not None:
         result.sem_seg = panoptic.mmdet_ids[None]
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from numbers import Real
 
 import torch
@@ -29,7 +30,8 @@ from .settings import OcclusionSettings
 
 SETTINGS = ('score_thr', 'nms', 'occlusion_thr', 'removal_thr', 'stuff_area_limit')
 READINGS = ('pairs', 'removal')
-FIELDS = ('bboxes', 'labels', 'scores', 'masks')
+NUMBERS = ('bboxes', 'labels', 'scores')
+FIELDS = (*NUMBERS, 'masks')
 
 
 @MODELS.register_module()
@@ -156,7 +158,7 @@ class OcclusionAwareFusionHead(FusionHead):
         semantic_layout: str | None,
     ) -> PixelData:
         cfg = self.test_cfg
-        _check_instances(instances, self.num_things_classes)
+        instances = _checked_instances(instances, self.num_things_classes)
         size = instances.masks.shape[1:]
         if preference is not None:
             check_preference(preference, len(instances))
@@ -166,7 +168,7 @@ class OcclusionAwareFusionHead(FusionHead):
         chosen = select_detections(instances, cfg['score_thr'], cfg['nms'])
         scores = instances.scores[chosen]
         if preference is not None:
-            preference = preference.to(chosen.device)[chosen[:, None], chosen]
+            preference = preference.cpu()[chosen[:, None], chosen]
         owner, graph = self._resolve(instances, chosen, image, preference)
         panoptic = compose_panoptic_map(
             owner, semantics, instances.labels[chosen], scores, *classes, cfg['stuff_area_limit']
@@ -180,7 +182,14 @@ class OcclusionAwareFusionHead(FusionHead):
         image: Tensor | None,
         preference: Tensor | None,
     ) -> tuple[Tensor, OcclusionGraph]:
-        """Who owns each pixel; ``preference`` is of the ``chosen`` instances."""
+        """Who owns each pixel.
+
+        Args:
+            instances: Boxes, labels and scores are on the CPU.
+            chosen: (K,) int64 on the CPU.
+            image: (3, H, W).
+            preference: (K, K) on the CPU, of the ``chosen`` instances.
+        """
         return explain_occlusion(
             instances.masks,
             instances.scores[chosen],
@@ -223,12 +232,17 @@ def _occlusion_settings(
     return settings if order is not None else score_order(settings.removal_thr, duplicates)
 
 
-def _check_instances(instances: InstanceData, num_things_classes: int) -> None:
+def _checked_instances(instances: InstanceData, num_things_classes: int) -> InstanceData:
+    """The instances, with their few numbers on the CPU: a GPU would wait for each decision."""
     missing = [name for name in FIELDS if name not in instances]
     if missing:
         raise ValueError(
             f'mask_results must have the fields {", ".join(FIELDS)}, missing: {", ".join(missing)}'
         )
+    instances = copy(instances)
+    for name in NUMBERS:
+        setattr(instances, name, instances[name].cpu())
     check_masks(instances.masks)
     check_scores(instances.scores, len(instances.masks))
     check_labels(instances.labels, len(instances), num_things_classes)
+    return instances

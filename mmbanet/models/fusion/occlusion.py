@@ -221,8 +221,7 @@ def remove_jointly(
     """
     owners = _front_most(regions.members, front_to_back)
     areas = regions.areas
-    has_owner = owners >= 0
-    owned = torch.zeros_like(areas).index_add_(0, owners[has_owner], regions.size[has_owner])
+    owned = areas.new_zeros(len(areas) + 1).index_add_(0, owners + 1, regions.size)[1:]
     lost = (areas - owned).double() / areas
     keep = (areas > 0) & ~(lost > removal_thr)
     return _front_most(regions.members & keep, front_to_back), keep

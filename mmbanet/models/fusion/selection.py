@@ -7,7 +7,7 @@ from mmcv.ops import batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .checks import check_not_nan
+from mmbanet.structures import check_not_nan
 
 
 @torch.no_grad()
@@ -24,18 +24,19 @@ def select_detections(instances: InstanceData, score_thr: float, nms: dict | Non
             who stays; scores stay as they are. None: no suppression.
 
     Returns:
-        (K,) int64, the indices of the selected detections in descending order of score
-        (equal scores: in the given order).
+        (K,) int64 on the CPU, the indices of the selected detections in descending order of
+        score (equal scores: in the given order).
     """
-    scores = instances.scores
-    check_not_nan(scores)
-    check_not_nan(instances.bboxes, 'bboxes')
+    # There are few: the CPU is through with them before a GPU has started.
+    scores, boxes = instances.scores.cpu(), instances.bboxes.cpu()
+    check_not_nan(scores, 'scores')
+    check_not_nan(boxes, 'bboxes')
     chosen = scores.argsort(descending=True, stable=True)
     chosen = chosen[scores[chosen] > score_thr]
     if nms is not None and len(chosen) > 0:
         candidates = scores[chosen]
         one_class = torch.zeros_like(chosen)
-        boxes = instances.bboxes[chosen]
+        boxes = boxes[chosen]
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f'bboxes must have the shape (N, 4), got {tuple(boxes.shape)}')
         # mmcv's operator is for float32 only.

@@ -21,6 +21,7 @@ from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
 from mmbanet.ops import bilinear_matrix, resized_argmax, roi_align
+from mmbanet.structures import check_not_nan
 
 from .resized_logits import ResizedLogits
 
@@ -155,12 +156,8 @@ def label_maps(
     Raises:
         ValueError: Logits are NaN, of which there is no most likely class.
     """
-    # A sum is read once, without a map of its own; infinities can make it NaN, too.
-    if logits.sum().isnan() and logits.isnan().any():
-        raise ValueError(
-            f'semantic logits must not be NaN, got {int(logits.isnan().sum())} NaN values: a '
-            'weight of the model or a pixel of the image may not be finite'
-        )
+    cause = ': a weight of the model or a pixel of the image may not be finite'
+    check_not_nan(logits, 'semantic logits', cause)
     first_label = 0 if layout == 'all' else num_things_classes
     maps = []
     for image_logits, meta in zip(logits, img_metas):
@@ -201,10 +198,11 @@ def _resize_matrix(
     """One axis of :func:`resize_logits` as a matrix, (new_size, size), or None: nothing to do."""
     if size == batch_size == img_size == new_size:
         return None
-    matrix = bilinear_matrix(size, batch_size)[:img_size]
-    if img_size != new_size:
-        matrix = bilinear_matrix(img_size, new_size) @ matrix
-    return matrix.to(device)
+    matrix = bilinear_matrix(size, batch_size, device)[:img_size]
+    if img_size != new_size:  # by no product of matrices, of which TF32 would round the weights
+        columns = matrix.T[None]
+        matrix = F.interpolate(columns, size=new_size, mode='linear', align_corners=False)[0].T
+    return matrix
 
 
 @torch.no_grad()

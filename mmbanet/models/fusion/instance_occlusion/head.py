@@ -160,7 +160,8 @@ class InstanceOcclusionHead(OcclusionAwareFusionHead):
         regions = ClaimRegions.from_masks(instances.masks, chosen)
         found = self._classify(instances, chosen, regions)
         if preference is not None:
-            found = torch.where(preference != 0, preference.to(found.device), found)
+            preference = preference.to(found.device)
+            found = torch.where(preference != 0, preference, found)
         if self.fusion == 'order':
             return super()._resolve(instances, chosen, image, found)
 
@@ -183,7 +184,7 @@ class InstanceOcclusionHead(OcclusionAwareFusionHead):
         self._check_fields(instances)
         pairs = considered_pairs(
             regions.overlaps,
-            instances.labels[chosen],
+            instances.labels[chosen].to(regions.size.device),
             self.settings.occlusion_thr,
             symmetric=self.symmetric,
             same_class=self.same_class,
@@ -193,7 +194,7 @@ class InstanceOcclusionHead(OcclusionAwareFusionHead):
             return preference
         asked = torch.cat([pairs, pairs.flip(1)]) if self.both_ways else pairs
         features, masks = instances.roi_features, instances.mask_logits
-        logits = self.classifier(features, masks, chosen[asked]).float()
+        logits = self.classifier(features, masks, chosen.to(asked.device)[asked]).float()
         if self.both_ways:
             one, other = logits.chunk(2)
             logits = (one - other) / 2

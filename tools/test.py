@@ -13,9 +13,10 @@ import json
 from mmengine.dist import is_main_process
 
 from mmbanet.apis import evaluate
+from mmbanet.cli.arguments import output_file
 from mmbanet.datasets.panoptic_files import write_whole
-from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, augment_tests, load_config, output_file
+from mmbanet.engine.launch import argument_parser, augment_tests, load_config
+from mmbanet.paths import check_found
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         '--tta', action='store_true', help="average flipped (or tta_pipeline's) views of each image"
     )
     args = parser.parse_args()
-    check_checkpoint(args.checkpoint)
+    check_found('checkpoint', args.checkpoint)
     cfg = load_config(args)
     if args.amp:
         cfg.test_cfg.fp16 = True

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
+from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
+from mmbanet.paths import check_found
 
 from .settled_classes import settle_classes
 
@@ -29,7 +30,7 @@ def evaluate(
         FileNotFoundError: No such checkpoint.
         ValueError: A checkpoint of another model.
     """
-    check_checkpoint(checkpoint)
+    check_found('checkpoint', checkpoint)
     config = config.copy()
     settle_classes(config, checkpoint)
     # A checkpoint's weights are the averaged ones where a training averages; to look for more in it

@@ -20,8 +20,9 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmbanet.datasets.image_files import read_image
-from mmbanet.engine.checkpoints import check_checkpoint, load_whole, use_safe_loaders
+from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
 from mmbanet.engine.launch import read_config
+from mmbanet.paths import check_found
 
 from .settled_classes import settle_classes
 
@@ -69,7 +70,7 @@ def inference_config(
     if not isinstance(config, (str, PathLike, Config)):
         raise TypeError(f'config must be a path or a Config, got {type(config).__name__}')
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
-    check_checkpoint(checkpoint)
+    check_found('checkpoint', checkpoint)
     cfg.merge_from_dict(cfg_options or {})
     settle_classes(cfg, checkpoint)
     missing = [part for part in ('model', 'test_dataloader') if cfg.get(part) is None]

@@ -15,9 +15,10 @@ from mmengine.runner import CheckpointLoader
 
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.panoptic_dataset import check_classes
-from mmbanet.engine.checkpoints import check_checkpoint, use_safe_loaders
+from mmbanet.engine.checkpoints import use_safe_loaders
 from mmbanet.engine.class_count_hook import head_class_counts
 from mmbanet.engine.launch import replace_data_root
+from mmbanet.paths import check_found
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -69,7 +70,7 @@ def _follow_data_root(cfg: Config) -> None:
 def _trained_classes(checkpoint: str | PathLike | None) -> dict | None:
     if checkpoint is None:
         return None
-    check_checkpoint(checkpoint)
+    check_found('checkpoint', checkpoint)
     use_safe_loaders()
     content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
     metainfo = content.get('meta', {}).get('dataset_meta') or {}

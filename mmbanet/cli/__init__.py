@@ -1,5 +1,9 @@
-"""How the scripts in ``tools`` start and end, and their commands. Imports nothing heavy."""
+"""How the scripts in ``tools`` start and end, and the commands.
 
-from .tool import run_tool
+Imports nothing heavy: a command's module reads its arguments, and only then imports what does the
+work, of ``mmbanet.cli.work`` or of the package.
+"""
 
-__all__ = ['run_tool']
+from .tool import quiet_imports, run_tool
+
+__all__ = ['quiet_imports', 'run_tool']

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbanet.datasets.cityscapes_conversion import cityscapes_data_set
-from mmbanet.datasets.class_map import ClassMap
-from mmbanet.datasets.cvat_conversion import cvat_data_set
-from mmbanet.datasets.instance_conversion import instance_data_set
-from mmbanet.datasets.labelme_conversion import labelme_data_set
-from mmbanet.datasets.panoptic_writer import write_data_set
-from mmbanet.datasets.semantic_conversion import semantic_data_set
+from mmbanet.cli.tool import quiet_imports
+from mmbanet.paths import check_found
 
 EPILOG = """
 All kinds write annotations/panoptic_SPLIT.json with annotations/panoptic_SPLIT/*.png, and name the
@@ -91,27 +85,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             of_tool.add_argument('--images', help='folder of images below ROOT')
     add_root(add_kind(kinds, 'cityscapes', "Cityscapes' official files", CITYSCAPES))
 
-    args = vars(parser.parse_args(argv))
-    kind = args.pop('kind')
-    if 'classes' in args:
-        args['class_map'] = ClassMap.from_file(
-            args.pop('classes'), kind in ('labelme', 'cvat'), kind != 'instances'
-        )
-    out, overwrite = args.pop('out') or args['root'], args.pop('overwrite')
-    data_set = dict(
-        semantic=semantic_data_set,
-        instances=instance_data_set,
-        labelme=labelme_data_set,
-        cvat=cvat_data_set,
-        cityscapes=cityscapes_data_set,
-    )[kind](**args)
-    write_data_set(out, data_set, overwrite)
-    print(f'annotations are in {out / "annotations"}')
-    if kind == 'semantic':
-        print(
-            'warning: instances are connected components; touching things of one class are one',
-            file=sys.stderr,
-        )
+    args = parser.parse_args(argv)
+    check_found('folder', getattr(args, 'root', None))
+    check_found('annotation file', getattr(args, 'ann_file', None))
+    check_found('class map', getattr(args, 'classes', None))
+    with quiet_imports():
+        from mmbanet.cli.work.convert import run
+    run(args)
 
 
 def add_kind(

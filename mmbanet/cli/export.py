@@ -6,11 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from mmbanet.apis import init_model
-from mmbanet.apis.export import export_onnx
-from mmbanet.engine.launch import output_file
+from mmbanet.cli.arguments import CfgOptions, output_file
+from mmbanet.cli.tool import quiet_imports
+from mmbanet.paths import check_found
 
 EPILOG = """
 The file has all that looks at the whole image, for any batch and size: backbone, FPN, RPN and
@@ -33,8 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('config', help='file, or mmdet::NAME or mmbanet::NAME of what comes along')
     parser.add_argument('checkpoint', help='file or URL')
     parser.add_argument('--out', required=True, type=output_file, help='file to write')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='KEY=VALUE ...')
     args = parser.parse_args(argv)
+    check_found('config', args.config)
+    check_found('checkpoint', args.checkpoint)
+    with quiet_imports():
+        from mmbanet.apis import init_model
+        from mmbanet.apis.export import export_onnx
     model = init_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
     differences = export_onnx(model, Path(args.out))
     name = max(differences, key=differences.get)

@@ -7,7 +7,8 @@ import argparse
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
-from mmbanet.scenes import INSTANCE_MASKS, compose_scenes, generate_scenes
+from mmbanet.cli.tool import quiet_imports
+from mmbanet.paths import check_found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,13 +28,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     photos.add_argument('--overlap', type=float, help='share placed to overlap (default: 0.8)')
     photos.add_argument('--same-class', type=float, help='share of those of one class')
     photos.add_argument(
-        '--instance-masks', choices=INSTANCE_MASKS, help='(default: things_on_top, as in COCO)'
+        '--instance-masks', help='visible, things_on_top (default, as in COCO) or amodal'
     )
     args = vars(parser.parse_args(argv))
-    make = compose_scenes if 'photographs' in args else generate_scenes
     only_photos = {'overlap', 'same_class', 'instance_masks'} & args.keys()
-    if make is generate_scenes and only_photos:
+    if 'photographs' not in args and only_photos:
         parser.error(f'--{min(only_photos).replace("_", "-")} needs --photographs')
+    check_found('folder of photographs', args.get('photographs'))
+    with quiet_imports():
+        from mmbanet.scenes import compose_scenes, generate_scenes
+    make = compose_scenes if 'photographs' in args else generate_scenes
     try:
         root = make(args.pop('out'), **args)
     except BrokenExecutor as error:

@@ -8,7 +8,8 @@ decide.
 import argparse
 from collections.abc import Sequence
 
-from mmbanet.datasets.mask_overlap import measure_overlap
+from mmbanet.cli.tool import quiet_imports
+from mmbanet.paths import check_found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,5 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('ann_file', help='instances JSON; with --seg-prefix: panoptic JSON')
     parser.add_argument('--seg-prefix', help='folder of the PNGs of panoptic annotations')
     args = parser.parse_args(argv)
+    check_found('annotation file', args.ann_file)
+    with quiet_imports():
+        from mmbanet.datasets.mask_overlap import measure_overlap
     counts = measure_overlap(args.ann_file, args.seg_prefix)
     print(f'{args.ann_file}: {counts.table()}')

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -71,11 +72,17 @@ def _load(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as any import does, for pickle's sake
-    # As it is imported, mmdet prints which of its optional parts are not there.
-    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
-    with redirect_stdout(StringIO()):
+    with quiet_imports():
         spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Where mmdet is imported, which prints then which of its optional parts are not there."""
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
+    with redirect_stdout(StringIO()):
+        yield
 
 
 class _Interruption:

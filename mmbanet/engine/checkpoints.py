@@ -106,13 +106,6 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     return read_checkpoint(path, map_location)
 
 
-def check_checkpoint(checkpoint: str | PathLike | None) -> None:
-    """Raises a FileNotFoundError for a file that is not there; None and URLs pass."""
-    if checkpoint is None or '://' in str(checkpoint) or osp.exists(checkpoint):
-        return
-    raise FileNotFoundError(f'checkpoint not found: {osp.abspath(checkpoint)}')
-
-
 def check_weights(checkpoint: dict, model: nn.Module, path: str | PathLike) -> None:
     """Raises a ValueError unless a checkpoint's weights are those of a model, by name and shape."""
     expected, found = model.state_dict(), checkpoint.get('state_dict', checkpoint)

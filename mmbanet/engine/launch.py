@@ -142,25 +142,6 @@ def augment_tests(cfg: Config) -> None:
     cfg.model = dict(cfg.get('tta_model', dict(type='mmbanet.PanopticTTAModel')), module=cfg.model)
 
 
-def output_file(text: str) -> Path:
-    """For ``argparse``: a file that is written at the end; that it can be is checked now.
-
-    Creates its folder.
-
-    Raises:
-        ArgumentTypeError: It is a folder, or cannot be written.
-    """
-    path = Path(text)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f'cannot create its folder: {error}') from error
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        what = 'a folder' if path.is_dir() else 'not writable'
-        raise argparse.ArgumentTypeError(f'expected a file to be written, {path} is {what}')
-    return path
-
-
 def _join_cpu_group(cfg: Config) -> None:
     """Distributed set-up for the CPU, which MMEngine's own (it selects a GPU) cannot do."""
     torch.distributed.init_process_group(backend='gloo')

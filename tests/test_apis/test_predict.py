@@ -24,7 +24,8 @@ from pycocotools import mask as coco_mask
 import mmbanet
 from mmbanet.apis import PanopticInferencer, PanopticResult, predict, read_image
 from mmbanet.apis.image_sources import distinct, find_images
-from mmbanet.cli.predict import Work, main, write_coco
+from mmbanet.cli.predict import main
+from mmbanet.cli.work.predict import Work, write_coco
 from mmbanet.engine.launch import read_config
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.structures import decode_ids
@@ -528,7 +529,7 @@ def test_a_file_that_cannot_be_written_ends_it(inferencer, photos, tmp_path, mon
         written.append(item.name)
 
     written = []
-    monkeypatch.setattr('mmbanet.cli.predict.write_prediction', write)
+    monkeypatch.setattr('mmbanet.cli.work.predict.write_prediction', write)
     work = Work(inferencer, tmp_path, batch_size=1, pictures=True)
     with pytest.raises(OSError, match='no space left'):
         work.run(find_images([photos]))

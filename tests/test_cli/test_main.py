@@ -68,21 +68,59 @@ def test_nothing_is_printed_before_what_was_asked_for(tool):
     assert (found.returncode, found.stderr) == (0, '')
 
 
+MISSING = {
+    'predict': ['no.py', 'no.pth', 'no.jpg', '--out', 'out'],
+    'browse': ['no', '--out', 'out'],
+    'check': ['no'],
+    'convert': ['labelme', 'no', '--classes', 'no.json'],
+    'report': ['no.py', 'no.pth', '--out', 'out'],
+    'export': ['no.py', 'no.pth', '--out', 'out.onnx'],
+    'make-scenes': ['--out', 'out', '--photographs', 'no'],
+    'mask-overlap': ['no.json'],
+}
+
+
+def test_help_and_mistakes_are_answered_before_anything_heavy_is_imported(tmp_path):
+    """In a process of its own, where nothing has been imported."""
+    calls = [[name, *words] for name in COMMANDS for words in (['--help'], [], MISSING[name])]
+    code = f"""if True:
+        import sys
+        from mmbanet.cli.main import main
+        for arguments in {calls}:
+            sys.argv = ['mmbanet', *arguments]
+            try:
+                main()
+            except SystemExit as end:
+                print(end.code, file=sys.stderr)
+        print({{'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet'}} & set(sys.modules), file=sys.stderr)
+    """
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    said = found.stderr.splitlines()
+    assert said[-1] == 'set()'
+    assert said.count('0') == said.count('2') == len(COMMANDS)
+    missing = [line for line in said if ' not found: ' in line]
+    assert [line.split(':')[0] for line in missing] == [f'mmbanet {name}' for name in COMMANDS]
+
+
 def test_mistakes_are_told_under_its_name(call, tmp_path):
     status, _ = call('predict', 'no.py', 'no.pth', str(tmp_path / 'no.jpg'), '--out', str(tmp_path))
-    assert status.startswith('mmbanet predict: no such image or folder: ')
+    assert status.startswith('mmbanet predict: config not found: ')
 
 
 @pytest.mark.parametrize(
     ('command', 'message'),
     [
-        (['check', 'nowhere'], 'mmbanet check: no panoptic annotations: neither is '),
+        (['check', 'nowhere'], 'mmbanet check: data set not found: .*nowhere'),
+        (['check', '.'], 'mmbanet check: no panoptic annotations: neither is '),
         (
-            ['convert', 'cityscapes', 'nowhere'],
+            ['convert', 'cityscapes', '.'],
             'mmbanet convert: no folder .*leftImg8bit/train; unpack leftImg8bit_trainvaltest.zip',
         ),
         (
-            ['convert', 'labelme', 'nowhere', '--classes', 'no.json'],
+            ['convert', 'labelme', '.', '--classes', 'no.json'],
             'mmbanet convert: class map not found: .*no.json',
         ),
     ],

@@ -219,7 +219,7 @@ def test_what_has_no_prediction_is_told(predictions, scenes, tmp_path, capsys):
 def test_mistakes_are_told(command, predictions, scenes, tmp_path):
     out = ['--out', str(tmp_path / 'out')]
     truth = ['--truth', str(scenes / 'annotations' / 'panoptic_val.json')]
-    with pytest.raises(FileNotFoundError, match='config not found'):
+    with pytest.raises(FileNotFoundError, match='config or folder not found'):
         main([str(tmp_path / 'no.py'), 'x.pth', *out])
     with pytest.raises(FileNotFoundError, match='checkpoint not found'):
         main([str(CONFIG), str(tmp_path / 'no.pth'), *out])

@@ -242,9 +242,8 @@ def test_parts_with_other_classes(root, capsys):
     with pytest.raises(SystemExit):
         main([str(root)])
     assert 'its categories are not those of' in capsys.readouterr().out
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match='--images is of one data set, but there are several'):
         main([str(root), '--images', str(root)])
-    assert '--images is of one data set, but there are several' in capsys.readouterr().err
 
 
 def test_fix_mends_what_is_certain_in_a_new_file(root, capsys):

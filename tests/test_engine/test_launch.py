@@ -6,7 +6,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmbanet.engine.launch import argument_parser, load_config, output_file, replace_data_root
+from mmbanet.cli.arguments import output_file
+from mmbanet.engine.launch import argument_parser, load_config, replace_data_root
 
 from ..conftest import CONFIGS
 

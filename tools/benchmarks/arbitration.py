@@ -30,11 +30,12 @@ from model_outputs import model_outputs
 from torch import Tensor
 
 from mmbanet.apis import init_model
-from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.cli.arguments import output_file
+from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.evaluation import PanopticMetric
 from mmbanet.models.fusion import OcclusionAwareFusionHead, select_detections
 from mmbanet.models.fusion.compose import compose_panoptic_map
+from mmbanet.paths import check_found
 
 PAPER = next(iter(RULES))
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=output_file, help='JSON file of the table')
     args = parser.parse_args()
-    check_checkpoint(args.checkpoint)
+    check_found('checkpoint', args.checkpoint)
     cfg = load_config(args)
     MMLogger.get_instance('mmengine', log_level='WARNING')
     report = compare(cfg, args.checkpoint)

@@ -41,11 +41,12 @@ from model_outputs import Outputs, model_outputs
 from torch import nn
 
 from mmbanet.apis import init_model
-from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.cli.arguments import output_file
+from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.evaluation import PanopticMetric
 from mmbanet.models.fusion import select_detections
 from mmbanet.models.semantic.logits import merge_things
+from mmbanet.paths import check_found
 
 mpl.use('Agg')
 
@@ -65,7 +66,7 @@ COLUMNS = {
 def main() -> None:
     """Trains what learns, runs the model once and all fusions on what it gives."""
     args = parse_arguments()
-    check_checkpoint(args.checkpoint)
+    check_found('checkpoint', args.checkpoint)
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     MMLogger.get_instance('mmengine', log_level='WARNING')

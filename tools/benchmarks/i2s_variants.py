@@ -37,12 +37,13 @@ from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 
 from mmbanet.apis import init_model
-from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.cli.arguments import output_file
+from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.models import I2SHead
 from mmbanet.models.fusion.compose import compose_panoptic_map
 from mmbanet.models.roi.gt_boxes import sample_gt_boxes
 from mmbanet.models.semantic.logits import label_maps
+from mmbanet.paths import check_found
 
 AS_TRAINED = 'as trained, with the rest'
 METRICS = ('mIoU_St', 'PQ_St')
@@ -74,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.iterations < 1:
         parser.error(f'--iterations must be at least 1, got {args.iterations}')
-    check_checkpoint(args.checkpoint)
+    check_found('checkpoint', args.checkpoint)
     cfg = load_config(args)
     if cfg.model.get('i2s_head') is None:
         parser.error(f'{args.config} has no i2s_head')

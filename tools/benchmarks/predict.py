@@ -26,7 +26,7 @@ from mmdet.apis import DetInferencer
 
 from mmbanet.apis import PanopticInferencer
 from mmbanet.apis.image_sources import find_images
-from mmbanet.cli.predict import Work
+from mmbanet.cli.work.predict import Work
 
 OURS, THEIRS = 'mmbanet predict', 'DetInferencer'
 

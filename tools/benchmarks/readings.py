@@ -19,8 +19,9 @@ from mmengine.config import Config
 from occlusion_rules import compare
 from timing import machine
 
-from mmbanet.engine.checkpoints import check_checkpoint
-from mmbanet.engine.launch import argument_parser, load_config, output_file
+from mmbanet.cli.arguments import output_file
+from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.paths import check_found
 
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()
     for checkpoint in args.checkpoints:
-        check_checkpoint(checkpoint)
+        check_found('checkpoint', checkpoint)
     scores = {}
     for checkpoint in args.checkpoints:
         cfg = load_config(args)

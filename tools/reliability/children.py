@@ -21,9 +21,7 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
 _SERVER = multiprocessing.get_context('forkserver')
-_SERVER.set_forkserver_preload(
-    ['mmbanet.apis', 'mmbanet.datasets', 'mmbanet.engine', 'mmbanet.evaluation', 'mmbanet.models']
-)
+_SERVER.set_forkserver_preload([f'{__package__}.preloaded'])
 #: What a tool's output begins with.
 BEGUN = 'begun'
 # What is taken out, in the children as well.

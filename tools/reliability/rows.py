@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from mmbanet.cli import quiet_imports
+
 from .row import Row
 
 _MODULES = (
@@ -22,5 +24,6 @@ _MODULES = (
 
 def all_rows() -> dict[str, Row]:
     """Rows by name."""
-    rows = [import_module(f'.{module}', __package__).ROW for module in _MODULES]
+    with quiet_imports():
+        rows = [import_module(f'.{module}', __package__).ROW for module in _MODULES]
     return {row.name: row for row in rows}

@@ -23,6 +23,7 @@ from mmengine.config import DictAction
 from torch import nn
 
 from mmbanet.apis import init_model, predict, read_image
+from mmbanet.messages import counted
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.visualization import (
     class_palette,
@@ -133,9 +134,9 @@ def describe(sample: DetDataSample, classes: list[str]) -> str:
     """The objects and their overlapping pairs, a line for each, in the picture's words."""
     graph = sample.pred_panoptic_seg.occlusion
     objects = sample.pred_instances[sample.pred_panoptic_seg.detections]
-    lines = [f'{len(objects)} objects, in descending score']
+    lines = [f'{counted(len(objects), "object")}, in descending score']
     for k, (label, score) in enumerate(zip(objects.labels.tolist(), objects.scores.tolist())):
         lines.append('  ' + describe_object(graph, k, classes[label], score))
-    lines.append(f'{len(graph.pairs)} overlapping pairs, front > behind')
+    lines.append(f'{counted(len(graph.pairs), "overlapping pair")}, front > behind')
     lines += ['  ' + describe_pair(graph, place) for place in range(len(graph.pairs))]
     return '\n'.join(lines)

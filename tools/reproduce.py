@@ -45,6 +45,7 @@ from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.datasets.panoptic_writer import write_data_set
 from mmbanet.datasets.semantic_conversion import semantic_data_set
+from mmbanet.messages import counted
 from mmbanet.scenes import compose_scenes, generate_scenes
 
 # What the published tables were made with.
@@ -247,7 +248,7 @@ def print_plan(rows: list[Row], args: argparse.Namespace) -> None:
             settings = (args.gpus, args.teraflops, train_images, args.seeds, done)
             plans[name] = plan_trainings(name, cfg, *settings)
     print(plan_table([*plans.values()]))
-    processes = f'{args.gpus} process{"es" if args.gpus > 1 else ""} a training'
+    processes = f'{counted(args.gpus, "process", "processes")} a training'
     print(
         f'hours: {args.teraflops:g} TFLOP/s of a process (--teraflops), {processes}, one training '
         'after another; without evaluation'
@@ -383,7 +384,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     data = f'{args.data} val'
     if args.scenes and tuple(args.scenes) != SCENES[args.data]:
         data = '{} train, {} val {}'.format(*args.scenes, args.data)
-    seeds = f'{args.seeds} seed{"s" if args.seeds > 1 else ""}'
+    seeds = counted(args.seeds, 'seed')
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
     rows = report.lines(table, measured, data)
     notes = report.gains(table, measured)

@@ -16,7 +16,7 @@ from mmbanet.apis import evaluate
 from mmbanet.cli.arguments import output_file
 from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.engine.launch import argument_parser, augment_tests, load_config
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 from .settled_classes import settle_classes
 

@@ -22,7 +22,7 @@ from torch import nn
 from mmbanet.datasets.image_files import read_image
 from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
 from mmbanet.engine.launch import read_config
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 from .settled_classes import settle_classes
 

@@ -18,7 +18,7 @@ from mmbanet.datasets.panoptic_dataset import check_classes
 from mmbanet.engine.checkpoints import use_safe_loaders
 from mmbanet.engine.class_count_hook import head_class_counts
 from mmbanet.engine.launch import replace_data_root
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 

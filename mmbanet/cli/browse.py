@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmbanet.cli.arguments import check_empty
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 EPILOG = """
 WHAT is a COCO panoptic data set, annotations/panoptic_NAME.json with its PNGs beside it or the

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmbanet.cli.arguments import output_file
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 EPILOG = """
 DATA is a panoptic JSON file, or the folder with annotations/panoptic_NAME.json in it. PNGs are

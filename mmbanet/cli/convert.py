@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 EPILOG = """
 All kinds write annotations/panoptic_SPLIT.json with annotations/panoptic_SPLIT/*.png, and name the

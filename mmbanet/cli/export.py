@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmbanet.cli.arguments import CfgOptions, output_file
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 EPILOG = """
 The file has all that looks at the whole image, for any batch and size: backbone, FPN, RPN and

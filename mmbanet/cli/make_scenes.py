@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

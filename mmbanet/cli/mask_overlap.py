@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmbanet.cli.arguments import CfgOptions
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 EPILOG = """
 IMAGES are files, folders (with all folders in them), patterns such as 'photos/*.jpg', URLs, videos

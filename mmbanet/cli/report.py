@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmbanet.cli.arguments import CfgOptions, check_empty
 from mmbanet.cli.tool import quiet_imports
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 SCORES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 OVERLAPS = (0.3, 0.5, 0.7)

@@ -11,6 +11,8 @@ from mmdet.registry import TASK_UTILS
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
+from mmbanet.messages import counted
+
 
 class AnchorFit(NamedTuple):
     """Things against anchors, in pixels of the image as the model sees it.
@@ -33,9 +35,9 @@ class AnchorFit(NamedTuple):
     def __str__(self) -> str:
         low, high = self.anchor_sizes
         return (
-            f'{self.unmatched} of {self.things} things match no anchor ({self.smaller} of them '
-            f'smaller than all); resized, the median thing has {self.median_size:.0f} pixels a '
-            f'side, anchors have {low:.0f} to {high:.0f}'
+            f'without a matching anchor: {self.unmatched} of {counted(self.things, "thing")} '
+            f'({self.smaller} smaller than all); resized, the median thing has '
+            f'{self.median_size:.0f} pixels a side, anchors have {low:.0f} to {high:.0f}'
         )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from mmbanet.messages import counted
+
 from .data_image_check import Statistics, check_image
 from .findings import Findings
 from .instance_annotations import InstanceAnnotations
@@ -166,8 +168,8 @@ def _check_names(file: PanopticAnnotations, split: Split, findings: Findings) ->
         if unused:
             findings.say(
                 'unused file',
-                f'{folder}: {len(unused)} of its images are no {what} of {split.ann_file.name}; '
-                f'the first is {unused[0]}',
+                f'{folder}: {counted(len(unused), "image")} that {split.ann_file.name} does not '
+                f'name; the first is {unused[0]}',
             )
 
 
@@ -180,8 +182,9 @@ def _check_use(file: PanopticAnnotations, statistics: Statistics, findings: Find
     if unused:
         findings.say(
             'unused class',
-            f'{file.ann_file}: {len(unused)} of its {len(file.categories)} classes have no '
-            f'segment: {", ".join(unused[:9])}{", ..." if len(unused) > 9 else ""}',
+            f'{file.ann_file}: {counted(len(unused), "class", "classes")} of '
+            f'{len(file.categories)} without a segment: {", ".join(unused[:9])}'
+            f'{", ..." if len(unused) > 9 else ""}',
         )
 
 

@@ -6,6 +6,8 @@ import math
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from mmbanet.messages import counted
+
 from .annotation_files import Notices, collector_paused
 from .coco_file import CocoFile, check, is_id, is_integer, is_number, name_image, show, wrong
 from .panoptic_annotations import PanopticAnnotations
@@ -96,9 +98,10 @@ class InstanceAnnotations(CocoFile):
             with self.notices.apart('image'):
                 if missing:
                     raise ValueError(
-                        f'{file.ann_file}: {len(missing)} images of {other.ann_file} are not in '
-                        f'it: first {name_image(missing[0], other.images[missing[0]])}. Both must '
-                        'list the same images, also those without things'
+                        f'{file.ann_file} lacks {counted(len(missing), "image")} of '
+                        f'{other.ann_file}, first '
+                        f'{name_image(missing[0], other.images[missing[0]])}. Both must list '
+                        'the same images, also those without things'
                     )
         for image_id in filter(panoptic.images.__contains__, self.images):
             here, there = (
@@ -124,8 +127,8 @@ class InstanceAnnotations(CocoFile):
         if hidden:
             self.notices.say(
                 'hidden',
-                f'{self.ann_file}: {len(hidden)} instances have no pixel and are left out; the '
-                f'first is in {name_image(hidden[0], self.images[hidden[0]])}',
+                f'{self.ann_file}: left out without a pixel: {counted(len(hidden), "instance")}; '
+                f'the first is in {name_image(hidden[0], self.images[hidden[0]])}',
             )
 
     def _add(self, annotation: Any, index: int, ids: set[int], categories: set[int]) -> None:

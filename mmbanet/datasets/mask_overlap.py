@@ -10,6 +10,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from mmbanet.messages import counted
+
 from .annotation_files import read_segment_ids
 from .coco_file import name_image
 from .instance_annotations import InstanceAnnotations
@@ -59,7 +61,11 @@ class MaskOverlap:
 
     def table(self) -> str:
         """The counts, those of pairs also by image."""
-        lines = [f'{self.images} images, {self.instances} instances, crowds left out', '']
+        lines = [
+            f'{counted(self.images, "image")}, {counted(self.instances, "instance")}, '
+            'crowds left out',
+            '',
+        ]
         lines.append(f'{"pairs of one image":<34}{"pairs":>10}{"per image":>11}')
         for what, pairs in (
             ('boxes overlap', self.box_pairs),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from mmbanet.messages import counted
 from mmbanet.structures import class_color
 
 from .annotation_files import Notices, collector_paused
@@ -236,8 +237,8 @@ class PanopticAnnotations(CocoFile):
             if places:
                 self.notices.say(
                     key,
-                    f'{self.ann_file}: {len(places)} segments have no usable "{key}", which is '
-                    f'computed from the PNGs; the first is {places[0]}',
+                    f'{self.ann_file}: {counted(len(places), "segment")} without a usable '
+                    f'"{key}", which is computed from the PNGs; the first is {places[0]}',
                 )
 
     def _say_what_is_unannotated(self) -> None:
@@ -245,8 +246,9 @@ class PanopticAnnotations(CocoFile):
         if missing:
             self.notices.say(
                 'unannotated',
-                f'{self.ann_file}: {len(missing)} of {len(self.images)} images are not annotated '
-                f'and left out; the first is {name_image(missing[0], self.images[missing[0]])}',
+                f'{self.ann_file}: left out, not annotated: {len(missing)} of '
+                f'{counted(len(self.images), "image")}; the first is '
+                f'{name_image(missing[0], self.images[missing[0]])}',
             )
 
 

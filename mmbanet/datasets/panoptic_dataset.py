@@ -14,6 +14,7 @@ from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopt
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
+from mmbanet.messages import counted
 from mmbanet.registry import DATASETS
 from mmbanet.structures import class_color, encode_ids
 
@@ -245,10 +246,10 @@ class PanopticDataset(CocoPanopticDataset):
         kept = [i for i in large if any(not j['ignore_flag'] for j in i['instances'])]
         if not kept:
             raise ValueError(
-                f'{self.ann_file}: none of its {len(self.data_list)} images is left to train '
-                f'instances with: {len(self.data_list) - len(large)} have a side of under '
-                f'{min_size} pixels (min_size of filter_cfg), {len(large)} of the others have no '
-                'thing but crowds. Change filter_cfg, or the isthing of the categories'
+                f'{self.ann_file}: of {counted(len(self.data_list), "image")} none is left to '
+                f'train instances with: {len(self.data_list) - len(large)} with a side of under '
+                f'{min_size} pixels (min_size of filter_cfg), {len(large)} with no thing but '
+                'crowds. Change filter_cfg, or the isthing of the categories'
             )
         return kept if self.filter_cfg.get('filter_empty_gt', False) else large
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from mmbanet.messages import counted
+
 from .panoptic_files import (
     distinct_ids,
     partial_folder,
@@ -194,7 +196,7 @@ def _split_off(items: Sequence[Any], val_share: float, name: Callable[[Any], str
     if not 0 < val_share < 1 or not 0 < number < len(items):
         raise ValueError(
             f'val_share must leave images for training and for validation, got {val_share} of '
-            f'{len(items)} images'
+            f'{counted(len(items), "image")}'
         )
     by_hash = sorted(items, key=lambda item: (zlib.crc32(name(item).encode()), name(item)))
     chosen = {name(item) for item in by_hash[:number]}

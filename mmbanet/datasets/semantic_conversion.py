@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmbanet.messages import counted
+
 from .class_map import ClassMap
 from .image_files import open_image
 from .panoptic_writer import IMAGE_SUFFIXES, Annotated, DataSet, Layer, Part, below, flatten
@@ -109,8 +111,9 @@ def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
         lonely = sorted(found.keys() - others.keys())
         if lonely:
             raise FileNotFoundError(
-                f'{len(lonely)} of {len(found)} {what}s have no counterpart of the same name in '
-                f'{folder.resolve()}, the first is {found[lonely[0]].name}'
+                f'without a counterpart of the same name: {len(lonely)} of '
+                f'{counted(len(found), what)} in {folder.resolve()}, the first '
+                f'is {found[lonely[0]].name}'
             )
     return [(image, label_of[stem]) for stem, image in image_of.items()]
 

@@ -208,12 +208,15 @@ def test_what_has_no_prediction_is_told(predictions, scenes, tmp_path, capsys):
     (part / 'panoptic.json').write_text(json.dumps(content))
     (part / 'panoptic' / content['annotations'][2]['file_name']).write_bytes(b'no PNG')
     truth = scenes / 'annotations' / 'panoptic_val.json'
-    with pytest.raises(SystemExit, match='mmbanet report: 1 images or maps could not be read'):
+    with pytest.raises(SystemExit, match='mmbanet report: 1 image or map could not be read'):
         main([str(part), '--truth', str(truth), '--out', str(tmp_path / 'out')])
     assert content['annotations'][2]['file_name'] in capsys.readouterr().err
     facts = numbers_of(tmp_path / 'out')['facts']
-    assert any('2 of its 4 annotated images have no prediction' in fact for fact in facts)
-    assert any('1 images could not be read' in fact for fact in facts)
+    assert any(
+        'Without a prediction, and not counted: 2 of its 4 annotated images' in fact
+        for fact in facts
+    )
+    assert any('Not read, and not counted: 1 image.' in fact for fact in facts)
 
 
 def test_mistakes_are_told(command, predictions, scenes, tmp_path):

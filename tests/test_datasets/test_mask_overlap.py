@@ -122,4 +122,4 @@ def test_real_image(monkeypatch, capsys):
     count = sum(
         s['category_id'] in things and not s['iscrowd'] for s in annotation['segments_info']
     )
-    assert f'1 images, {count} instances' in capsys.readouterr().out
+    assert f'1 image, {count} instances' in capsys.readouterr().out

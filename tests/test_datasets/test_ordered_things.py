@@ -299,7 +299,7 @@ def test_coco_files_of_other_images(coco):
     content = json.loads(Path(coco[2]).read_text())
     content['images'].pop()
     Path(coco[2]).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r'instances.json: 1 images of .*panoptic.json are not in'):
+    with pytest.raises(ValueError, match=r'instances.json lacks 1 image of .*panoptic.json'):
         CocoOrder(*coco)
 
 

@@ -171,9 +171,9 @@ def test_a_photo_that_exif_turns(tmp_path, orientation, monkeypatch):
 @pytest.mark.parametrize(
     ('filter_cfg', 'message'),
     [
-        (dict(filter_empty_gt=False), r'none of its 1 images .* 1 of the others have no thing'),
-        (dict(filter_empty_gt=True), r'none of its 1 images .* 1 of the others have no thing'),
-        (dict(min_size=9), r'none of its 1 images .* 1 have a side of under 9 pixels'),
+        (dict(filter_empty_gt=False), r'of 1 image none .* 1 with no thing'),
+        (dict(filter_empty_gt=True), r'of 1 image none .* 1 with no thing'),
+        (dict(min_size=9), r'of 1 image none .* 1 with a side of under 9 pixels'),
     ],
 )
 def test_a_filter_that_leaves_nothing(tmp_path, filter_cfg, message):

@@ -33,9 +33,9 @@ from mmbanet.apis import init_model
 from mmbanet.cli.arguments import output_file
 from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.evaluation import PanopticMetric
+from mmbanet.messages import check_found
 from mmbanet.models.fusion import OcclusionAwareFusionHead, select_detections
 from mmbanet.models.fusion.compose import compose_panoptic_map
-from mmbanet.paths import check_found
 
 PAPER = next(iter(RULES))
 

@@ -44,9 +44,9 @@ from mmbanet.apis import init_model
 from mmbanet.cli.arguments import output_file
 from mmbanet.engine.launch import argument_parser, load_config
 from mmbanet.evaluation import PanopticMetric
+from mmbanet.messages import check_found
 from mmbanet.models.fusion import select_detections
 from mmbanet.models.semantic.logits import merge_things
-from mmbanet.paths import check_found
 
 mpl.use('Agg')
 

@@ -39,11 +39,11 @@ from torch import Tensor, nn
 from mmbanet.apis import init_model
 from mmbanet.cli.arguments import output_file
 from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.messages import check_found
 from mmbanet.models import I2SHead
 from mmbanet.models.fusion.compose import compose_panoptic_map
 from mmbanet.models.roi.gt_boxes import sample_gt_boxes
 from mmbanet.models.semantic.logits import label_maps
-from mmbanet.paths import check_found
 
 AS_TRAINED = 'as trained, with the rest'
 METRICS = ('mIoU_St', 'PQ_St')

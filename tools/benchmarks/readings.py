@@ -21,7 +21,7 @@ from timing import machine
 
 from mmbanet.cli.arguments import output_file
 from mmbanet.engine.launch import argument_parser, load_config
-from mmbanet.paths import check_found
+from mmbanet.messages import check_found
 
 COLUMNS = {
     'coco_panoptic/PQ': 'PQ',

@@ -13,6 +13,7 @@ from mmbanet.apis.image_sources import Frames
 from mmbanet.apis.labelled_images import LabelledImage, open_labelled
 from mmbanet.apis.labelled_pictures import read_photo, views_of
 from mmbanet.datasets.panoptic_files import partial_folder
+from mmbanet.messages import counted
 from mmbanet.visualization import class_palette
 from mmbanet.visualization.gallery import Gallery
 
@@ -50,9 +51,12 @@ def run(args: Namespace) -> None:
             raise ValueError(f'{args.what}: none of its images could be read, see above')
         gallery.close()
         folder.replace(args.out)
-    print(f'{drawn} images: {args.out / "index.html"}')
+    print(f'{counted(drawn, "image")}: {args.out / "index.html"}')
     if faults:
-        sys.exit(f'mmbanet browse: {faults} images or maps could not be read, see above')
+        sys.exit(
+            f'mmbanet browse: {counted(faults, "image or map", "images or maps")} could not be '
+            'read, see above'
+        )
 
 
 def add(

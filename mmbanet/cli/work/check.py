@@ -21,6 +21,7 @@ from mmbanet.datasets.findings import Finding, Findings
 from mmbanet.datasets.panoptic_annotations import PanopticAnnotations
 from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.engine.launch import read_config
+from mmbanet.messages import counted
 
 # Ids of images, what is quoted or in parentheses, and words with a digit or a slash.
 NAMES_AND_NUMBERS = re.compile(r'image \S+|"[^"]*"|\'[^\']*\'|\([^()]*\)|[^\s:,]*[\d/][^\s:,]*')
@@ -73,7 +74,7 @@ def run(args: Namespace) -> None:
         )
         write_whole(args.json, lambda path: path.write_text(json.dumps(content, indent=1) + '\n'))
     if errors:
-        sys.exit(f'mmbanet check: {errors} errors, see above')
+        sys.exit(f'mmbanet check: {counted(errors, "error")}, see above')
 
 
 def compare_with_config(
@@ -97,17 +98,18 @@ def describe(file: PanopticAnnotations, counts: Statistics) -> str:
     """What there is, as a table."""
     void = counts.void_pixels / max(counts.pixels, 1)
     lines = [
-        f'{file.ann_file}: {len(file.images)} images, {counts.images} of them with a readable map; '
-        f'{counts.segments.total()} segments, {counts.crowds} of them crowds; {void:.1%} void'
+        f'{file.ann_file}: {counted(len(file.images), "image")}, {counts.images} with a readable '
+        f'map; {counted(counts.segments.total(), "segment")}, {counts.crowds} of crowds; '
+        f'{void:.1%} void'
     ]
-    width = max(map(len, counts.segments), default=0)
+    width = max(map(len, ['class', *counts.segments]))
+    lines.append(f'  {"class":<{width}}  {"kind":<5}  {"segments":>8}  {"images":>8}')
     for category in file.categories:
         if category['name'] not in counts.segments:
             continue
         name, kind = category['name'], 'thing' if category.get('isthing') else 'stuff'
         lines.append(
-            f'  {name:<{width}}  {kind}  {counts.segments[name]:>8} segments in '
-            f'{counts.images_of[name]} images'
+            f'  {name:<{width}}  {kind}  {counts.segments[name]:>8}  {counts.images_of[name]:>8}'
         )
     return '\n'.join(lines)
 

@@ -33,6 +33,7 @@ from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_json
 from mmbanet.datasets.panoptic_files import folder_within, write_segment_map, write_whole
 from mmbanet.engine.work_folder import locked
+from mmbanet.messages import counted
 from mmbanet.visualization.panoptic import write_picture
 
 
@@ -74,10 +75,11 @@ def predict_all(
     broken = sum_of_ranks(work.broken)
     if rank == 0:
         write_coco(args.out, work.seen, categories)
-        print(f'{len(work.seen) - broken} images: {args.out / "panoptic.json"}')
+        print(f'{counted(len(work.seen) - broken, "image")}: {args.out / "panoptic.json"}')
     if broken and rank == 0:
         sys.exit(
-            f'mmbanet predict: {broken} of {len(work.seen)} images could not be read, see above'
+            f'mmbanet predict: {broken} of {counted(len(work.seen), "image")} could not be read, '
+            'see above'
         )
 
 

@@ -19,6 +19,7 @@ from mmbanet.apis.panoptic_report import PanopticReport
 from mmbanet.apis.tested_images import TestedImages
 from mmbanet.datasets.panoptic_files import partial_folder
 from mmbanet.engine.launch import read_config, replace_data_root
+from mmbanet.messages import counted
 from mmbanet.visualization import class_palette
 from mmbanet.visualization.report import Example, draw_view, report_page
 
@@ -62,12 +63,13 @@ def run(args: Namespace) -> None:
         write(folder, report_page(title, facts, numbers, *examples), dict(facts=facts, **numbers))
         folder.replace(args.out)
     print(
-        f'{len(report.images)} images, PQ {numbers["quality"]["All"]["PQ"] or 0:.2f}: '
+        f'{counted(len(report.images), "image")}, PQ {numbers["quality"]["All"]["PQ"] or 0:.2f}: '
         f'{args.out / "index.html"}'
     )
     if faults or missing:
         sys.exit(
-            f'mmbanet report: {faults + len(missing)} images or maps could not be read, see above'
+            f'mmbanet report: {counted(faults + len(missing), "image or map", "images or maps")} '
+            'could not be read, see above'
         )
 
 
@@ -127,16 +129,16 @@ def facts_of(
     """What was reported on, and what was not."""
     of = f'{args.what}, {args.checkpoint}' if args.checkpoint else args.what
     annotated = len(found.truth.annotations.annotations)
-    facts = [f'{judged} images of {truth_of(found)}, predicted by {of}.']
+    facts = [f'{counted(judged, "image")} of {truth_of(found)}, predicted by {of}.']
     if annotated > judged:
         facts.append(
-            f'{annotated - judged} of its {annotated} annotated images have no prediction and do '
-            'not count: the metric over all of them is another.'
+            f'Without a prediction, and not counted: {annotated - judged} of its {annotated} '
+            'annotated images; the metric over all of them is another.'
         )
     if unknown:
-        facts.append(f'{unknown} predicted images are not annotated and do not count.')
+        facts.append(f'Not annotated, and not counted: {counted(unknown, "predicted image")}.')
     if faults:
-        facts.append(f'{faults} images could not be read and do not count.')
+        facts.append(f'Not read, and not counted: {counted(faults, "image")}.')
     return [*facts, *getattr(found, 'notes', ())]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 
@@ -48,8 +49,9 @@ class PanopticInferencer(BaseInferencer):
     for whole folders, of which it keeps nothing in memory.
 
     Args:
-        model: Config, see :func:`init_model`.
-        weights: Checkpoint, a file or a URL; None: random weights.
+        model: Config, see :func:`init_model`, or a name or alias of the metafiles of this package
+            or of mmdet, as ``DetInferencer`` takes it.
+        weights: Checkpoint, a file or a URL; None: those of the metafile, or random ones.
         device: Of the model; None: the GPU if there is one.
         cfg_options: Overrides of the config.
         show_progress: Whether a call shows a progress bar.
@@ -57,7 +59,7 @@ class PanopticInferencer(BaseInferencer):
             enlarged again: masks and logits have the size of the image, whatever the model sees.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: As :func:`init_model`.
+        FileNotFoundError, TypeError, ValueError: As :func:`init_model`; a name that there is not.
     """
 
     def __init__(
@@ -72,6 +74,9 @@ class PanopticInferencer(BaseInferencer):
     ) -> None:
         if max_pixels < 1:
             raise ValueError(f'max_pixels must be 1 at least, got {max_pixels}')
+        if isinstance(model, str) and not (Path(model).suffix == '.py' or Path(model).exists()):
+            model, named_weights = self._load_model_from_metafile(model)
+            weights = weights or named_weights
         cfg = inference_config(model, weights, cfg_options)
         self.max_pixels = max_pixels
         super().__init__(cfg, weights, device, cfg.get('default_scope', 'mmdet'), show_progress)
@@ -196,6 +201,27 @@ class PanopticInferencer(BaseInferencer):
                 path = _file_in(pred_out_dir, f'preds/{item.name}.json')
                 write_whole(path, lambda partial, text=text: partial.write_text(text))
         return dict(predictions=preds, visualization=visualization)
+
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
+        """The config of a model's name or alias, and the URL of its weights if it has any."""
+        names = set()
+        for scope in ('mmbanet', 'mmdet'):
+            folder = self._get_repo_or_mim_dir(scope)
+            for entry in self._get_models_from_metafile(folder):
+                aliases = entry.get('Alias', [])
+                aliases = [aliases] if isinstance(aliases, str) else aliases
+                if model.lower() in (name.lower() for name in (entry['Name'], *aliases)):
+                    weights = entry.get('Weights')
+                    return (
+                        Config.fromfile(Path(folder, entry['Config'])),
+                        weights[0] if isinstance(weights, list) else weights,
+                    )
+                names |= {entry['Name'], *aliases}
+        near = ', '.join(get_close_matches(model, names)) or 'none'
+        raise ValueError(
+            f"{model} is neither a config's file nor a model of mmbanet's and mmdet's metafiles; "
+            f'similar names: {near}'
+        )
 
     def _init_model(
         self, cfg: Config, weights: str | PathLike | None, device: str | torch.device

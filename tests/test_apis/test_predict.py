@@ -351,6 +351,38 @@ def test_mmdets_configs_are_known_by_their_names(name):
     assert set(np.unique(result.segment_ids)) - {0} == {s['id'] for s in result}
 
 
+def test_models_are_known_by_the_names_of_metafiles(checkpoint, tmp_path, monkeypatch):
+    entries = f"""
+        - {{Name: other, Config: no.py}}
+        - {{Name: Small, Alias: [tiny, least], Config: {CONFIG}, Weights: {checkpoint}}}
+    """
+    (tmp_path / 'metafile.yml').write_text(f'Models:{entries}')
+    (tmp_path / 'model-index.yml').write_text('Import: [metafile.yml]')
+    find = PanopticInferencer._get_repo_or_mim_dir
+    monkeypatch.setattr(
+        PanopticInferencer,
+        '_get_repo_or_mim_dir',
+        staticmethod(lambda scope: tmp_path if scope == 'mmbanet' else find(scope)),
+    )
+    weights = torch.load(checkpoint)['state_dict']
+    for name in ('small', 'tiny'):
+        model = PanopticInferencer(name, device='cpu').model
+        assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    with pytest.raises(FileNotFoundError, match=r'checkpoint not found: .*no\.pth'):
+        PanopticInferencer('least', 'no.pth')
+    with pytest.raises(ValueError, match='similar names: panoptic_fpn_r50_fpn_1x_coco'):
+        PanopticInferencer('panoptic_fpn_r50_fpn_1x')
+
+
+@pytest.mark.parametrize(
+    ('name', 'has_weights'), [('banet_r50_fpn_1x_coco', False), ('rtmdet-ins-t', True)]
+)
+def test_metafiles_of_ours_and_of_mmdet_are_read(inferencer, name, has_weights):
+    config, weights = inferencer._load_model_from_metafile(name)
+    assert 'test_dataloader' in config
+    assert (weights is not None) == has_weights
+
+
 def test_our_configs_are_known_by_their_names():
     named = read_config('mmbanet::banet/banet_r18_fpn_scenes.py')
     assert named.to_dict() == Config.fromfile(CONFIG).to_dict()

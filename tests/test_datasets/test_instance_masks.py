@@ -304,7 +304,7 @@ def test_instances_without_a_pixel_are_left_out_and_said_once(root, warnings):
     write(root, instances=data)
     dataset = build(root)
     assert len(dataset[0]['data_samples'].gt_instances) == 2
-    (message,) = (text for text in warnings if 'no pixel' in text)
+    (message,) = (text for text in warnings if 'without a pixel' in text)
     assert re.search(r'without a pixel: 2 instances.*image 7', message)
 
 

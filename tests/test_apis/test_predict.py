@@ -164,6 +164,23 @@ def test_resume_does_what_is_left_and_nothing_twice(predicted, checkpoint, photo
     assert lost.exists()
     assert (predicted / 'panoptic.json').read_bytes() == whole
     assert not list(predicted.rglob('.partial*'))
+    assert 'not ' not in capsys.readouterr().err
+
+
+def test_resume_names_what_is_of_other_images(predicted, checkpoint, photos, tmp_path, capsys):
+    shutil.copytree(predicted, tmp_path / 'out')
+    moved = shutil.copytree(photos / 'süd', tmp_path / 'moved' / 'süd').parent
+    out = ['--out', str(tmp_path / 'out')]
+    main([*map(str, [CONFIG, checkpoint, moved]), *out, '--resume'])
+    fewer, other = (line for line in capsys.readouterr().err.splitlines() if line[:4] == 'not ')
+    assert 'not in panoptic.json: 1 prediction in' in fewer
+    assert 'not asked for, first first;' in fewer
+    (photo,) = (moved / 'süd').iterdir()
+    assert other.startswith('not predicted: 1 image, as ')
+    assert f'{photos / "süd" / photo.name} in place of {photo};' in other
+    content = json.loads((tmp_path / 'out' / 'panoptic.json').read_text())
+    assert [image['file_name'] for image in content['images']] == [photo.name]
+    assert (tmp_path / 'out' / 'segments' / 'first.json').exists()
 
 
 def test_broken_files_are_named_and_the_others_predicted(checkpoint, photos, tmp_path, capsys):
@@ -565,7 +582,7 @@ def test_a_file_that_cannot_be_written_ends_it(inferencer, photos, tmp_path, mon
     work = Work(inferencer, tmp_path, batch_size=1, pictures=True)
     with pytest.raises(OSError, match='no space left'):
         work.run(find_images([photos]))
-    assert work.seen == ['first', 'süd/second one']
+    assert list(work.seen) == ['first', 'süd/second one']
     assert written == ['süd/second one']  # its prediction was there
 
 

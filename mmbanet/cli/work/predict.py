@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -75,6 +75,8 @@ def predict_all(
     broken = sum_of_ranks(work.broken)
     if rank == 0:
         write_coco(args.out, work.seen, categories)
+        for notice in of_other_images(args.out, work.seen):
+            print(notice, file=sys.stderr)
         print(f'{counted(len(work.seen) - broken, "image")}: {args.out / "panoptic.json"}')
     if broken and rank == 0:
         sys.exit(
@@ -124,7 +126,7 @@ class Work:
         ranks: Number of processes.
 
     Attributes:
-        seen: Names of all images so far, those of other processes too.
+        seen: Source by name of all images so far, those of other processes too.
         broken: Number of this process's images that could not be read.
     """
 
@@ -139,7 +141,7 @@ class Work:
     ) -> None:
         self.inferencer, self.out, self.pictures = inferencer, out, pictures
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
-        self.seen: list[str] = []
+        self.seen: dict[str, str] = {}
         self.broken = 0
 
     def run(self, found: Sequence[Found]) -> None:
@@ -174,7 +176,7 @@ class Work:
         for entry in found:
             try:
                 for item in open_images([entry]):
-                    is_mine = self._count(item.name)
+                    is_mine = self._count(item.name, item.source)
                     if not is_mine or (self.out / 'segments' / f'{item.name}.json').exists():
                         yield item, None
                         continue
@@ -183,12 +185,12 @@ class Work:
                     except (OSError, ValueError) as error:
                         yield item, error
             except ValueError as error:  # a video that is none
-                if self._count(entry.name):
+                if self._count(entry.name, str(entry.entry)):
                     yield entry, error
 
-    def _count(self, name: str) -> bool:
+    def _count(self, name: str, source: str) -> bool:
         """Notes the next image; whether it is this process's."""
-        self.seen.append(name)
+        self.seen[name] = source
         return (len(self.seen) - 1) % self.ranks == self.rank
 
     def _predict(self, batch: Sequence[tuple[SourceImage, np.ndarray]], beside: _Beside) -> None:
@@ -276,7 +278,7 @@ def categories_of(model: nn.Module) -> list[dict]:
     ]
 
 
-def write_coco(out: Path, names: Sequence[str], categories: Sequence[dict]) -> None:
+def write_coco(out: Path, names: Iterable[str], categories: Sequence[dict]) -> None:
     """COCO's panoptic JSON of what is predicted; ids of images are their places from 1."""
     content = dict(images=[], annotations=[], categories=list(categories))
     for number, name in enumerate(names, start=1):
@@ -308,3 +310,27 @@ def write_coco(out: Path, names: Sequence[str], categories: Sequence[dict]) -> N
         )
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / 'panoptic.json', lambda partial: partial.write_text(json.dumps(content)))
+
+
+def of_other_images(out: Path, seen: Mapping[str, str]) -> Iterator[str]:
+    """Says which predictions in the folder are not of the images that were asked for."""
+    records = out / 'segments'
+    names = [path.relative_to(records).as_posix() for path in records.rglob('*.json')]
+    others = sorted({name.removesuffix('.json') for name in names} - seen.keys())
+    if others:
+        yield (
+            f'not in panoptic.json: {counted(len(others), "prediction")} in {out} of images that '
+            f'were not asked for, first {others[0]}; name them, too, for a JSON of all'
+        )
+    changed = []
+    for name, source in seen.items():
+        record = records / f'{name}.json'
+        if record.exists():
+            predicted = read_json(str(record), 'record of mmbanet predict')['file']
+            if Path(predicted).absolute() != Path(source).absolute():
+                changed.append(f'{predicted} in place of {source}')
+    if changed:
+        yield (
+            f'not predicted: {counted(len(changed), "image")}, as {out} has the prediction of '
+            f'another file of the name, first {changed[0]}; another --out predicts them'
+        )

@@ -161,7 +161,7 @@ def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
     axis.invert_yaxis()
     axis.set_xlabel(f'PQ above "{_name(table, first.cells)}"')
     axis.grid(axis='x', alpha=0.3)
-    axis.legend(fontsize='small')
+    figure.legend(loc='outside upper right', ncols=2, fontsize='small')
     figure.savefig(path, dpi=110)
 
 

@@ -62,20 +62,19 @@ def labelme_data_set(
     """
     pattern = annotations or ('{split}' if val_share is None else '.')
 
-    def files(split: str | None) -> tuple[Path, list[Path]]:
+    def read(split: str | None) -> tuple[Path, list[Path]]:
         folder = below(Path(root), pattern, split)
         return folder, _files(folder)
 
+    found = read_splits(read, splits, val_share, lambda path: path.name)
     notices = Notices()
 
     def convert(path: Path, folder: Path) -> Annotated:
         return convert_drawn(_read(path, folder), class_map, notices)
 
     parts = {
-        split: Part(folder, of_split, partial(convert, folder=folder))
-        for split, (folder, of_split) in read_splits(
-            files, splits, val_share, lambda path: path.name
-        ).items()
+        split: Part(folder, files, partial(convert, folder=folder))
+        for split, (folder, files) in found.items()
     }
     return DataSet(parts, class_map.categories, 'of Labelme, stuff below things')
 

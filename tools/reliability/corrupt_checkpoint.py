@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from mmengine.config import Config
 
 from . import small
 from .children import one_line, run_tool
@@ -24,11 +25,11 @@ def without_fallback() -> Iterator[None]:
     """The newest is taken as MMEngine takes it."""
     from mmbanet.engine import work_folder
 
-    def newest(cfg) -> None:
+    def resume(cfg: Config, _checkpoint: str | None = None) -> None:
         cfg.resume = True
 
     # tools/train.py imports it when it runs.
-    with patch.object(work_folder, 'resume', lambda cfg, checkpoint=None: newest(cfg)):
+    with patch.object(work_folder, 'resume', resume):
         yield
 
 
@@ -85,7 +86,7 @@ class Payload:
         return os.mkdir, ('executed',)
 
 
-# What happens to the newest one, and whether only that says so when no other is there.
+# What happens to the newest one.
 KINDS: dict[str, Callable[[Path], object]] = {
     'half of it': _written(lambda data: data[: len(data) // 2]),
     'without its last bytes': _written(lambda data: data[:-30]),
@@ -111,6 +112,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     'a list': _saved(lambda content: [content]),
     'code': _saved(lambda content: dict(content, note=Payload())),
 }
+# What happens to the file that names it.
 RECORDS: dict[str, Callable[[Path], object]] = {
     'an empty last_checkpoint': _record(lambda path: ''),
     'a last_checkpoint that leads elsewhere': _record(lambda path: '/etc/passwd'),

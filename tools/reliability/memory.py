@@ -25,6 +25,8 @@ from .row import Outcome, Row, chosen, count
 LENGTHS = dict(train=2000, predict=5000, metrics=5000)
 LARGEST_GROWTH = 0.02
 _MEASUREMENTS = 200
+# What is not let go, of all runs; None: nothing is kept.
+_kept: list | None = None
 
 
 @contextmanager
@@ -34,9 +36,6 @@ def without_letting_go() -> Iterator[None]:
     _kept = []
     yield
     _kept = None
-
-
-_kept: list | None = None
 
 
 class Meter:
@@ -128,12 +127,12 @@ def run(cases: int | str, folder: Path) -> Outcome:
     scenes = small.make_scenes(folder / 'scenes', val=25)
     named = [(function.__name__, function) for function in (train, predict, metrics)]
     wanted = chosen(named, cases)
-    share = 1 if len(wanted) == len(named) else 10
+    shorter = 1 if len(wanted) == len(named) else 10
     grown: dict[str, float] = {}
 
     def attempt(function: Any) -> str | None:
         name, out = function.__name__, folder / function.__name__ / 'memory.json'
-        length = LENGTHS[name] // share
+        length = LENGTHS[name] // shorter
         child = Child(function, length, scenes, out, folder=out.parent)
         status = child.wait(1200)
         if status:

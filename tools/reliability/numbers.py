@@ -183,7 +183,7 @@ def goes_on_with_scale(scenes: Path, folder: Path) -> str | None:
     return next((f'{path} differs' for path in differences if path), None)
 
 
-def refuses(field: str, kind: str = 'nan') -> str | None:
+def refuses(field: str) -> str | None:
     """What goes wrong when a fusion head gets NaN."""
     init_default_scope('mmdet')
     cfg = Config.fromfile(small.CONFIG).model
@@ -198,7 +198,7 @@ def refuses(field: str, kind: str = 'nan') -> str | None:
     )
     image, logits = torch.full((3, 16, 16), 128.0), torch.zeros(13, 4, 4)
     target = dict(scores=instances.scores, bboxes=instances.bboxes, image=image, logits=logits)
-    target[field].view(-1)[1] = float(kind)
+    target[field].view(-1)[1] = float('nan')
     try:
         head.predict([instances], [logits], [image])
     except ValueError as error:
@@ -206,7 +206,7 @@ def refuses(field: str, kind: str = 'nan') -> str | None:
     return 'was taken'
 
 
-def named(
+def refuses_weights(
     tool: str, command: list[object], checkpoint: Path, scenes: Path, folder: Path
 ) -> str | None:
     """What goes wrong when a checkpoint has a weight that is NaN."""
@@ -249,7 +249,7 @@ def run(cases: int | str, folder: Path) -> Outcome:
     fields = ('scores', 'bboxes', 'logits', 'image')
     attempts += [(f'{field} of fusion', partial(refuses, field)) for field in fields]
     for number, (tool, command) in enumerate(tools):
-        case = partial(named, tool, command, bad, scenes, folder / f'tool_{number}')
+        case = partial(refuses_weights, tool, command, bad, scenes, folder / f'tool_{number}')
         attempts.append((f'weights, {tool} {number}', case))
     return count(chosen(attempts, cases))
 

@@ -21,7 +21,7 @@ from . import small
 from .children import Child, run_tool, start_tool
 from .row import Outcome, Row, chosen, count
 
-# What can become of an image's annotation: instances that stay, things that stay in its map.
+# What can be left of an image's annotation, by `changed`.
 IMAGES = ('full', 'empty', 'crowds only', 'stuff only', 'void')
 _ORACLE = small.CONFIG.with_name('narrow_oracle_scenes.py')
 # Of both ranks.

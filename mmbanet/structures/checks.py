@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from torch import Tensor
 
 
@@ -12,6 +14,6 @@ def check_not_nan(values: Tensor, name: str, cause: str = '') -> None:
         ValueError: Some are; says how many of what, and the likely cause.
     """
     # A sum is read once, without a map of its own; infinities can make it NaN, too.
-    if values.sum().isnan() and values.isnan().any():
+    if isnan(values.sum()) and values.isnan().any():
         count = int(values.isnan().sum())
         raise ValueError(f'{name} must not be NaN, got {count} NaN values{cause}')

@@ -22,7 +22,7 @@ FRACTION_BITS = 28
 # Pixels of a region: their sums of values up to 512 fit 63 bits.
 MAX_REGION = 2 ** (63 - FRACTION_BITS - 9) - 1
 # Pixels whose features are in memory at once: few for a CPU's cache, many for few kernel launches.
-PIXEL_BLOCK = {'cpu': 1 << 15, 'cuda': 1 << 20}
+PIXEL_BLOCK = {'cpu': 1 << 15, 'cuda': 1 << 21}
 # Elements of (regions, objects) matrices that are float64 at once.
 MEMBER_BLOCK = 1 << 22
 
@@ -56,7 +56,8 @@ class ClaimRegions:
         """
         objects = range(len(masks)) if objects is None else objects.tolist()
         height, width = masks.shape[1:]
-        index = torch.zeros((height, width), dtype=torch.int32, device=masks.device)
+        # All of the image is one region first, which takes no memory.
+        index = torch.zeros(1, dtype=torch.int32, device=masks.device).expand(height, width)
         if index.numel() == 0:
             return cls(index, masks.new_zeros((0, len(objects))), index.flatten().long())
         size = torch.full((1,), index.numel(), device=masks.device)
@@ -85,7 +86,7 @@ class ClaimRegions:
             bits = torch.arange(first_bit, first_bit + len(objects[block]), device=masks.device)
             new = (codes[:, None] >> bits & 1).bool()
             members = torch.cat([members[codes & ((1 << first_bit) - 1)], new], dim=1)
-        return cls(index, members, size)
+        return cls(index.contiguous(), members, size)
 
     def without(self, objects: Tensor) -> ClaimRegions:
         """The regions if these objects, (D,) int64, claimed nothing; no index changes."""
@@ -140,16 +141,23 @@ class ClaimRegions:
                 f'an image may have {MAX_REGION} pixels of the same claims, got {self.size.max()}'
             )
         index, colours = self.index.flatten(), image.flatten(1)
-        step = PIXEL_BLOCK.get(index.device.type, PIXEL_BLOCK['cuda'])
+        most = PIXEL_BLOCK.get(index.device.type, PIXEL_BLOCK['cuda'])
+        blocks = max(
+            -(-len(index) // most), 1
+        )  # all of one size: none takes more memory than needed
         sums = None
-        for region, colour in zip(index.split(step), colours.split(step, dim=1)):
+        for region, colour in zip(index.chunk(blocks), colours.chunk(blocks, dim=1)):
             if where is not None:
                 pixels = where.index_select(0, region).nonzero().squeeze(1)
                 region, colour = region[pixels], colour[:, pixels]
             fixed = (features(colour.double()) * 2**FRACTION_BITS).round_().long()
             if sums is None:
                 sums = fixed.new_zeros((len(fixed), len(self.size)))
-            _add_runs(sums, region, fixed)
+            if region.is_cpu:
+                for total, feature in zip(sums, fixed):
+                    total.index_add_(0, region, feature)
+            else:
+                _add_runs(sums, region, fixed)
         return sums.T.double() / 2**FRACTION_BITS
 
     def object_sums(self, values: Tensor, where: Tensor | None = None) -> Tensor:
@@ -210,12 +218,12 @@ def _run_ends(starts: Tensor, count: int) -> Tensor:
 def _add_runs(sums: Tensor, region: Tensor, values: Tensor) -> None:
     """Adds integers (F, P) to ``sums`` (F, R) at the regions of the pixels, (P,).
 
-    Runs of pixels are added up first: a GPU's atomic additions to one number wait in line.
+    Runs of pixels are added up first: a GPU's additions to one number wait for each other.
     """
     starts = _run_starts(region)
     last = _run_ends(starts, len(region)) - 1
     # One running sum over all features: it may overflow, differences of it do not.
-    running = values.flatten().cumsum(0).view(values.shape)[:, last].flatten()
+    running = values.flatten().cumsum_(0).view(values.shape)[:, last].flatten()
     added = running.diff(prepend=running.new_zeros(1))
     first = torch.arange(0, sums.numel(), sums.shape[1], device=sums.device)
     sums.view(-1).index_add_(0, (first[:, None] + region[starts]).flatten(), added)

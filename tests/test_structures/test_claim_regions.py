@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmbanet.structures import ClaimRegions
+from mmbanet.structures import ClaimRegions, claim_regions
 
 
 @pytest.mark.parametrize('seed', range(30))
@@ -61,3 +61,15 @@ def test_too_large_regions_are_refused_before_their_sums_overflow():
     regions = ClaimRegions(index, torch.ones(1, 1).bool(), size)
     with pytest.raises(ValueError, match='67108863 pixels of the same claims, got 67108864'):
         regions.pixel_sums(torch.zeros(3, 1, 1), lambda colours: colours)
+
+
+@pytest.mark.parametrize('num_pixels', [0, 1, 50])
+def test_sums_of_runs_are_sums_of_pixels(num_pixels):
+    """What a GPU adds up, on the CPU; running sums overflow."""
+    generator = torch.Generator().manual_seed(num_pixels)
+    region = torch.randint(3, (num_pixels,), generator=generator, dtype=torch.int32)
+    values = torch.randint(2**62, (2, num_pixels), generator=generator) >> 2
+    expected = torch.zeros(2, 3, dtype=torch.int64).index_add_(1, region, values)
+    found = torch.zeros(2, 3, dtype=torch.int64)
+    claim_regions._add_runs(found, region, values)
+    assert torch.equal(found, expected)

@@ -42,7 +42,7 @@ def compose_panoptic_map(
     num_classes = num_things_classes + num_stuff_classes
     first_object = num_classes + 1
     # One code for semantic labels, void and objects, so that tables translate all of them.
-    code = torch.where(owner < 0, semantics, owner + first_object).flatten()
+    code = torch.where(owner < 0, semantics, owner.int() + first_object).flatten()
     area = torch.bincount(code, minlength=first_object + len(labels)).tolist()
 
     segment_id = [0] * len(area)

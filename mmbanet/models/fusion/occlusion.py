@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmbanet.structures import ClaimRegions, OcclusionGraph
@@ -147,40 +148,42 @@ def decide_pairs(
     settings: OcclusionSettings,
 ) -> DecidedPairs:
     """Decides every overlapping pair by itself, and in which order they are taken."""
-    overlaps, scores = regions.overlaps.cpu(), scores.cpu().double()
-    pairs = overlaps.triu(diagonal=1).nonzero()
-    first, second = pairs.unbind(dim=1)
+    overlaps, scores = regions.overlaps.cpu().numpy(), scores.cpu().double().numpy()
+    pairs = np.argwhere(np.triu(overlaps, k=1))
+    first, second = pairs.T
     shared, areas = overlaps[first, second], overlaps.diagonal()
     # Compared as quotients: rounding keeps "exactly 20%" equal to 0.2, which a product does not.
-    share = torch.maximum(shared / areas[first], shared / areas[second])
+    share = np.maximum(shared / areas[first], shared / areas[second])
     occluded = share > settings.occlusion_thr
 
     first_in_front = scores[first] >= scores[second]
     decided_by = np.full(len(pairs), 'score', dtype=object)
-    known = torch.zeros_like(occluded)
+    known = np.zeros_like(occluded)
     if preference is not None:
-        wish = preference.cpu()[first, second]
+        wish = preference.cpu().numpy()[first, second]
         known = wish != 0
-        first_in_front = torch.where(known, wish > 0, first_in_front)
-        decided_by[known.numpy()] = 'preference'
+        first_in_front = np.where(known, wish > 0, first_in_front)
+        decided_by[known] = 'preference'
 
-    evidence = torch.zeros_like(share)
+    evidence = np.zeros_like(share)
     for rule in settings.rules:
-        asked = (occluded & ~known).nonzero().squeeze(1)
+        asked = (occluded & ~known).nonzero()[0]
         if len(asked) == 0:
             break
-        found = rule.evidence(image, regions, pairs[asked].to(regions.size.device)).cpu()
+        given = torch.from_numpy(pairs[asked]).to(regions.size.device)
+        found = rule.evidence(image, regions, given).cpu().numpy()
         tells = asked[found != 0]
         evidence[tells], known[tells] = found[found != 0], True
-        decided_by[tells.numpy()] = rule.name
-    first_in_front = torch.where(evidence == 0, first_in_front, evidence > 0)
+        decided_by[tells] = rule.name
+    first_in_front = np.where(evidence == 0, first_in_front, evidence > 0)
 
-    taken = torch.maximum(scores[first], scores[second]).argsort(descending=True, stable=True)
+    taken = (-np.maximum(scores[first], scores[second])).argsort(kind='stable')
     if settings.pairs == 'occluded_first':
-        taken = taken[(occluded | known)[taken].int().argsort(descending=True, stable=True)]
-    pairs = torch.where(first_in_front[:, None], pairs, pairs.flip(1))
-    facts = (pairs, shared.long(), share, evidence.abs())
-    return DecidedPairs(*(fact[taken] for fact in facts), decided_by[taken.numpy()].tolist())
+        taken = taken[(~(occluded | known)[taken]).argsort(kind='stable')]
+    pairs = np.where(first_in_front[:, None], pairs, pairs[:, ::-1])
+    facts = (pairs, shared.astype(np.int64), share, np.abs(evidence))
+    facts = (torch.from_numpy(fact[taken]) for fact in facts)
+    return DecidedPairs(*facts, decided_by[taken].tolist())
 
 
 def order_objects(pairs: Tensor, num_objects: int) -> tuple[Tensor, Tensor]:
@@ -219,12 +222,13 @@ def remove_jointly(
     Returns:
         ``owners`` (R,) int64, the owner of each region or -1, and ``keep`` (K,) bool.
     """
-    owners = _front_most(regions.members, front_to_back)
+    claims = regions.members[:, front_to_back]
+    owners = _front_most(claims, front_to_back)
     areas = regions.areas
     owned = areas.new_zeros(len(areas) + 1).index_add_(0, owners + 1, regions.size)[1:]
     lost = (areas - owned).double() / areas
     keep = (areas > 0) & ~(lost > removal_thr)
-    return _front_most(regions.members & keep, front_to_back), keep
+    return _front_most(claims & keep[front_to_back], front_to_back), keep
 
 
 def remove_front_to_back(
@@ -249,10 +253,9 @@ def remove_front_to_back(
     return owners.to(regions.size.device), keep
 
 
-def _front_most(members: Tensor, front_to_back: Tensor) -> Tensor:
-    """(R,) int64: the first object of ``front_to_back`` among each region's members, or -1."""
-    if len(front_to_back) == 0:
-        return members.new_full((len(members),), -1, dtype=torch.int64)
-    # max() returns the first of equal values, argmax() may not.
-    found, place = members[:, front_to_back].view(torch.uint8).max(dim=1)
-    return torch.where(found > 0, front_to_back[place], -1)
+def _front_most(claims: Tensor, front_to_back: Tensor) -> Tensor:
+    """(R,) int64: the first object of ``front_to_back`` that claims each region, (R, K), or -1."""
+    # Nobody comes behind all of them. max() returns the first of equal values, argmax() may not.
+    claims = F.pad(claims, (0, 1), value=True)
+    place = claims.view(torch.uint8).max(dim=1).indices
+    return F.pad(front_to_back, (0, 1), value=-1)[place]

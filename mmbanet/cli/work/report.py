@@ -127,9 +127,12 @@ def facts_of(
     faults: int,
 ) -> list[str]:
     """What was reported on, and what was not."""
-    of = f'{args.what}, {args.checkpoint}' if args.checkpoint else args.what
+    if isinstance(found, Predictions):
+        source = f'whose predictions are in {args.what}'
+    else:
+        source = f'predicted by {", ".join(filter(None, (args.what, args.checkpoint)))}'
     annotated = len(found.truth.annotations.annotations)
-    facts = [f'{counted(judged, "image")} of {truth_of(found)}, predicted by {of}.']
+    facts = [f'{counted(judged, "image")} of {truth_of(found)}, {source}.']
     if annotated > judged:
         facts.append(
             f'Without a prediction, and not counted: {annotated - judged} of its {annotated} '

@@ -7,8 +7,8 @@ not see is added here.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ def check_split(
         _check_classes(file, findings)
     statistics = Statistics()
     if _are_there(split, findings):
-        _check_names(file, split, findings)
+        _check_names(file, findings)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             look = partial(check_image, file, images=split.images, pngs=split.pngs)
             for counts, found in progress(pool.map(look, file.images), total=len(file.images)):
@@ -133,6 +133,29 @@ def check_same_classes(files: Sequence[PanopticAnnotations], findings: Findings)
             )
 
 
+def check_unused_files(files: Mapping[Split, PanopticAnnotations], findings: Findings) -> None:
+    """Images and PNGs that no entry names; parts of a data set can have their images together."""
+    pngs = {split.pngs.resolve() for split in files}
+    named = defaultdict(set)
+    for split, file in files.items():
+        for folder, entries in ((split.images, file.images), (split.pngs, file.annotations)):
+            named[folder.resolve()].update(entry['file_name'] for entry in entries.values())
+    for folder, names in named.items():
+        found = {
+            str(path.relative_to(folder))
+            for path in folder.rglob('*')
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and (folder in pngs or pngs.isdisjoint(path.parents))
+        }
+        unused = sorted(found - names)
+        if unused:
+            findings.say(
+                'unused file',
+                f'{folder}: {counted(len(unused), "image")} that no entry names; the first is '
+                f'{unused[0]}',
+            )
+
+
 def _are_there(split: Split, findings: Findings) -> bool:
     missing = [path for path in (split.pngs, split.images) if not path.is_dir()]
     for path in missing:
@@ -153,24 +176,13 @@ def _check_classes(file: PanopticAnnotations, findings: Findings) -> None:
         )
 
 
-def _check_names(file: PanopticAnnotations, split: Split, findings: Findings) -> None:
-    """Files that two entries name, and files that none does."""
-    for what, folder, entries in (
-        ('image', split.images, file.images.values()),
-        ('PNG', split.pngs, file.annotations.values()),
-    ):
-        times = Counter(entry['file_name'] for entry in entries)
+def _check_names(file: PanopticAnnotations, findings: Findings) -> None:
+    """Files that two entries name."""
+    for what, entries in (('image', file.images), ('PNG', file.annotations)):
+        times = Counter(entry['file_name'] for entry in entries.values())
         for name, count in times.items():
             if count > 1:
                 findings.refuse('name', f'{file.ann_file}: {count} entries name the {what} {name}')
-        images = [p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES]
-        unused = sorted({str(path.relative_to(folder)) for path in images} - times.keys())
-        if unused:
-            findings.say(
-                'unused file',
-                f'{folder}: {counted(len(unused), "image")} that {split.ann_file.name} does not '
-                f'name; the first is {unused[0]}',
-            )
 
 
 def _check_use(file: PanopticAnnotations, statistics: Statistics, findings: Findings) -> None:

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.cli.convert import main
 from mmbanet.datasets.cityscapes_conversion import CATEGORIES
-from mmbanet.datasets.data_check import check_split, find_splits
+from mmbanet.datasets.data_check import check_split, check_unused_files, find_splits
 from mmbanet.datasets.findings import Findings
 
 CLASSES = {'things': {'car': ['car', 'van'], 'person': 'person'}, 'stuff': ['road'], 'void': 'ego'}
@@ -50,9 +50,10 @@ def drawing(found: np.ndarray) -> list[str]:
 
 
 def assert_sound(root) -> None:
-    findings = Findings()
+    findings, files = Findings(), {}
     for split in find_splits(root):
-        check_split(split, findings, lambda items, **_: items)
+        files[split], _ = check_split(split, findings, lambda items, **_: items)
+    check_unused_files(files, findings)
     assert {f.kind for f in findings.found} <= {'unused class'}
 
 
@@ -137,6 +138,8 @@ def test_a_folder_is_split_the_same_each_time(tmp_path, classes):
     assert sorted([*names[0], *names[1]]) == [f'{number}.jpg' for number in range(5)]
     with pytest.raises(ValueError, match=r'val_share must leave .* got 0\.01 of 5 images'):
         run('labelme', root, '--classes', classes, '--val-share', 0.01, '--out', tmp_path / 'x')
+    run('labelme', root, '--classes', classes, '--val-share', 0.4)
+    assert_sound(root)  # though both parts have one folder, with the annotations in it
 
 
 POLYGON = dict(label='car', points=square(1, 1, 4, 4), shape_type='polygon')

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from mmbanet.cli.check import main
 from mmbanet.datasets import PanopticDataset
-from mmbanet.datasets.data_check import Split, check_split
+from mmbanet.datasets.data_check import Split, check_split, check_unused_files
 from mmbanet.datasets.findings import Findings
 
 from ..conftest import COCO_SAMPLE
@@ -61,8 +61,10 @@ def segment(content, image=0, number=0) -> dict:
 
 
 def check(root) -> list:
-    findings = Findings()
-    check_split(Split.of(root / 'annotations' / 'panoptic_val.json'), findings, lambda x, **_: x)
+    findings, split = Findings(), Split.of(root / 'annotations' / 'panoptic_val.json')
+    found = check_split(split, findings, lambda x, **_: x)
+    if found is not None:
+        check_unused_files({split: found[0]}, findings)
     return findings.found
 
 

@@ -14,7 +14,13 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from mmbanet.datasets.anchor_fit import fit_anchors
-from mmbanet.datasets.data_check import Split, check_same_classes, check_split, find_splits
+from mmbanet.datasets.data_check import (
+    Split,
+    check_same_classes,
+    check_split,
+    check_unused_files,
+    find_splits,
+)
 from mmbanet.datasets.data_image_check import Statistics
 from mmbanet.datasets.data_repair import repair
 from mmbanet.datasets.findings import Finding, Findings
@@ -58,11 +64,12 @@ def run(args: Namespace) -> None:
     for split in splits:
         found = check_split(split, findings, progress)
         if found is not None:
-            checked[str(split.ann_file)] = found
+            checked[split] = found
             print(describe(*found))
             if cfg is not None:
                 compare_with_config(*found, split, cfg, findings)
     check_same_classes([file for file, _ in checked.values()], findings)
+    check_unused_files({split: file for split, (file, _) in checked.items()}, findings)
     report(findings.found, args.examples)
     errors = sum(finding.is_error for finding in findings.found)
     if args.json:
@@ -70,7 +77,9 @@ def run(args: Namespace) -> None:
             errors=errors,
             warnings=len(findings.found) - errors,
             findings=[finding._asdict() for finding in findings.found],
-            classes={name: dict(counts.segments) for name, (_, counts) in checked.items()},
+            classes={
+                str(split.ann_file): dict(counts.segments) for split, (_, counts) in checked.items()
+            },
         )
         write_whole(args.json, lambda path: path.write_text(json.dumps(content, indent=1) + '\n'))
     if errors:

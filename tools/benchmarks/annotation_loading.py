@@ -14,7 +14,6 @@ if __name__ == '__main__':
 
 import argparse
 import json
-import math
 import resource
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from harness import make_report, parse_arguments, write_report
 from pycocotools.coco import COCO
+from timing import growth
 
 from mmbanet.datasets import PanopticDataset
 
@@ -139,12 +139,11 @@ def make_annotations(folder: Path, images: int) -> None:
 
 
 def exponents(rows: list[dict]) -> dict[str, float]:
-    """Growth of the time: seconds ~ images to this power, by least squares over the sizes."""
+    """Growth of the time with the number of images."""
     found = {}
     for name in (OURS, TEST, THEIRS):
-        mine = [row for row in rows if row['what'] == name]
-        logs = [[math.log(row[key]) for row in mine] for key in ('images', 'seconds')]
-        found[name] = float(np.polyfit(*logs, 1)[0])
+        points = [(row['images'], row['seconds']) for row in rows if row['what'] == name]
+        found[name] = growth(*zip(*points))
     return found
 
 

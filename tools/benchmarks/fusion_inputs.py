@@ -91,10 +91,10 @@ def random_image(case: Case, device: str) -> Tensor:
     return _resize(blobs.to(device), case.size)[0] * 255
 
 
-def random_logits(case: Case, device: str) -> Tensor:
-    """(133, h, w) float32 at stride 4: smooth, of all classes."""
+def random_logits(case: Case, device: str, classes: int = THINGS + STUFF) -> Tensor:
+    """(classes, h, w) float32 at stride 4: smooth, of all classes."""
     generator = torch.Generator().manual_seed(1)
-    coarse = torch.randn(1, THINGS + STUFF, 6, 10, generator=generator).to(device)
+    coarse = torch.randn(1, classes, 6, 10, generator=generator).to(device)
     return _resize(coarse, [-(-side // 4) for side in case.size])[0]
 
 

@@ -3,8 +3,9 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 PAUSE_CYCLES = 10_000_000  # some milliseconds, in which a backward pass is launched too
@@ -48,6 +49,11 @@ def copy_bandwidth(device: str, megabytes: int = 256) -> float:
     target = torch.empty_like(source).fill_(0)
     times = time_side_by_side({'copy': lambda: target.copy_(source)}, device, least=7)
     return 2 * source.nbytes / (times['copy'] / 1e3)
+
+
+def growth(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The exponent of cost ~ size^exponent, by least squares of the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def machine(device: str) -> dict[str, str | int]:

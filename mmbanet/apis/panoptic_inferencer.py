@@ -74,7 +74,7 @@ class PanopticInferencer(BaseInferencer):
     ) -> None:
         if max_pixels < 1:
             raise ValueError(f'max_pixels must be 1 at least, got {max_pixels}')
-        if isinstance(model, str) and not (Path(model).suffix == '.py' or Path(model).exists()):
+        if isinstance(model, str) and not (Path(model).suffix == '.py' or Path(model).is_file()):
             model, named_weights = self._load_model_from_metafile(model)
             weights = weights or named_weights
         cfg = inference_config(model, weights, cfg_options)

@@ -140,14 +140,15 @@ def check_unused_files(files: Mapping[Split, PanopticAnnotations], findings: Fin
     for split, file in files.items():
         for folder, entries in ((split.images, file.images), (split.pngs, file.annotations)):
             named[folder.resolve()].update(entry['file_name'] for entry in entries.values())
-    for folder, names in named.items():
+    used = {folder / name for folder, names in named.items() for name in names}
+    for folder in named:
         found = {
-            str(path.relative_to(folder))
+            path
             for path in folder.rglob('*')
             if path.suffix.lower() in IMAGE_SUFFIXES
             and (folder in pngs or pngs.isdisjoint(path.parents))
         }
-        unused = sorted(found - names)
+        unused = sorted(str(path.relative_to(folder)) for path in found - used)
         if unused:
             findings.say(
                 'unused file',

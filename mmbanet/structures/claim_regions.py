@@ -83,9 +83,10 @@ class ClaimRegions:
             index = region.int().repeat_interleave(lengths, output_size=index.numel())
             index = index.view(height, width)
             size = torch.zeros_like(codes).index_add_(0, region, lengths)
-            bits = torch.arange(first_bit, first_bit + len(objects[block]), device=masks.device)
-            new = (codes[:, None] >> bits & 1).bool()
-            members = torch.cat([members[codes & ((1 << first_bit) - 1)], new], dim=1)
+            bits = range(first_bit, first_bit + len(objects[block]))
+            claims = [(codes & 1 << bit) != 0 for bit in bits]
+            members = members[codes & (1 << first_bit) - 1]
+            members = torch.cat([members, torch.stack(claims, dim=1)], dim=1)
         return cls(index.contiguous(), members, size)
 
     def without(self, objects: Tensor) -> ClaimRegions:
@@ -225,5 +226,5 @@ def _add_runs(sums: Tensor, region: Tensor, values: Tensor) -> None:
     # One running sum over all features: it may overflow, differences of it do not.
     running = values.flatten().cumsum_(0).view(values.shape)[:, last].flatten()
     added = running.diff(prepend=running.new_zeros(1))
-    first = torch.arange(0, sums.numel(), sums.shape[1], device=sums.device)
+    first = torch.arange(len(sums), device=sums.device) * sums.shape[1]
     sums.view(-1).index_add_(0, (first[:, None] + region[starts]).flatten(), added)

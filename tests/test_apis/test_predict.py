@@ -164,6 +164,8 @@ def test_resume_does_what_is_left_and_nothing_twice(predicted, checkpoint, photo
     assert lost.exists()
     assert (predicted / 'panoptic.json').read_bytes() == whole
     assert not list(predicted.rglob('.partial*'))
+    command[2] = str(photos / 'süd' / '..')  # the same folder
+    main([*command, '--resume'])
     assert 'not ' not in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -320,3 +321,16 @@ def test_a_real_image_of_coco_is_sound(capsys):
     printed = capsys.readouterr().out
     assert 'error' not in printed
     assert '1 image, 1 with a readable map; 18 segments, 1 of crowds' in printed
+
+
+def test_images_in_a_folder_of_another_part_are_used(root):
+    (root / 'c.jpg').touch()
+    pngs = root / 'annotations'
+    whole = Split(pngs / 'panoptic_whole.json', pngs / 'panoptic_whole', root)
+    found, _ = check_split(Split.of(pngs / 'panoptic_val.json'), Findings(), lambda x, **_: x)
+    other = SimpleNamespace(images={0: dict(file_name='c.jpg')}, annotations={})
+    findings = Findings()
+    check_unused_files({whole: other, Split.of(pngs / 'panoptic_val.json'): found}, findings)
+    assert not findings.found
+    check_unused_files({whole: other}, findings)
+    assert 'the first is annotations/panoptic_val/a.png' in findings.found[0].message

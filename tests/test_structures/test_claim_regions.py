@@ -30,6 +30,17 @@ def test_regions_are_the_sets_of_pixels_with_the_same_claims(seed):
         assert torch.equal(getattr(some, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize(
+    ('count', 'density'), [(62, 0.1), (63, 0.05), (64, 0.3), (200, 0.02), (300, 0.5)]
+)
+def test_more_objects_than_a_number_has_bits(count, density):
+    masks = torch.rand(count, 12, 13, generator=torch.Generator().manual_seed(count)) < density
+    regions = ClaimRegions.from_masks(masks)
+    assert torch.equal(regions.members[regions.index.flatten()], masks.flatten(1).T)
+    assert len(regions.members.unique(dim=0)) == len(regions.size)
+    assert torch.equal(regions.areas, masks.flatten(1).sum(1))
+
+
 @pytest.mark.parametrize('seed', range(10))
 def test_without_some_objects_it_is_as_if_their_masks_were_empty(seed):
     masks = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(seed)) < 0.4

@@ -190,7 +190,8 @@ with open(given['--out'] + '/fake_cpu.json', 'w') as file:
 @pytest.mark.parametrize(
     ('source', 'error', 'message'),
     [
-        ('import mmdet_missing', SkipCheck, "No module named 'mmdet_missing'$"),
+        ('import mmdet.missing', SkipCheck, "No module named 'mmdet.missing'$"),
+        ('import harness_missing', CheckError, "exit code 1: .*'harness_missing'$"),
         ('import mmbanet.missing', CheckError, "exit code 1: .*'mmbanet.missing'$"),
         (
             "assert False, 'nms_rotated miss in module _ext'",

@@ -27,7 +27,8 @@ LEAST_BYTES, LEAST_BANDWIDTH, LEAST_SPEEDUP = 100e6, 0.6, 5.0
 MODELS = ('panoptic_fpn_r50', 'banet_r50', 'banet_r50_dfm')  # ratios are to the first
 # How Python, mmcv and torch say that a package or an operator is not there, or not for this device.
 MISSING = re.compile(
-    r"^[\w.]+: .*(No module named '(?!mmbanet)|miss in module"
+    r"^[\w.]+: .*(No module named '(?:mm(?:cv|det|engine)|onedl|pycocotools|matplotlib)\b"
+    r'|miss in module'
     r"|implementation for device \S+ not found|Could not run '\S+' with arguments from).*$",
     re.MULTILINE,
 )

@@ -21,7 +21,8 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
 _SERVER = multiprocessing.get_context('forkserver')
-_SERVER.set_forkserver_preload([f'{__package__}.preloaded'])
+# The server looks at PYTHONPATH, not at sys.path: in the tests it finds the installed package only.
+_SERVER.set_forkserver_preload([f'{__package__}.preloaded', 'mmbanet.apis'])
 #: What a tool's output begins with.
 BEGUN = 'begun'
 # What is taken out, in the children as well.

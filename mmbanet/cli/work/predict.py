@@ -327,7 +327,7 @@ def of_other_images(out: Path, seen: Mapping[str, str]) -> Iterator[str]:
         record = records / f'{name}.json'
         if record.exists():
             predicted = read_json(str(record), 'record of mmbanet predict')['file']
-            if Path(predicted).absolute() != Path(source).absolute():
+            if Path(predicted).resolve() != Path(source).resolve():
                 changed.append(f'{predicted} in place of {source}')
     if changed:
         yield (

@@ -241,7 +241,8 @@ def _checked_instances(instances: InstanceData, num_things_classes: int) -> Inst
         )
     instances = copy(instances)
     for name in NUMBERS:
-        setattr(instances, name, instances[name].cpu())
+        if isinstance(instances[name], Tensor):
+            setattr(instances, name, instances[name].cpu())
     check_masks(instances.masks)
     check_scores(instances.scores, len(instances.masks))
     check_labels(instances.labels, len(instances), num_things_classes)

@@ -315,6 +315,9 @@ def test_bad_inputs_are_refused():
     with pytest.raises(TypeError, match='masks must be a bool tensor'):
         head.predict([instances], [logits], [image])
     instances.masks = masks
+    instances.scores = instances.scores.numpy()
+    with pytest.raises(TypeError, match='scores must be a floating-point tensor, got ndarray'):
+        head.predict([instances], [logits], [image])
     del instances.scores
     with pytest.raises(ValueError, match='missing: scores'):
         head.predict([instances], [logits], [image])

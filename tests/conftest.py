@@ -39,11 +39,6 @@ DEVICES = [
 COCO_SAMPLE = Path(os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample'))
 
 
-# A shell's background job ignores Ctrl-C, and so do all that it starts: tests that send it, too.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _unformatted(text: str, **_) -> tuple[str, bool]:
     ast.parse(text)
     return text, True
@@ -86,6 +81,15 @@ def _seed_and_scope():
     init_default_scope('mmdet')
 
 
+@pytest.fixture(autouse=True)
+def _answer_ctrl_c():
+    """What a test starts is not to ignore Ctrl-C.
+
+    A shell's background job ignores it, and so does this process when a tool has run in it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def is_large(config: Path) -> bool:
     """Whether a shipped config's backbone is a ResNet-50 or larger."""
     return not {'r18', 'r34'} & set(config.stem.split('_'))
@@ -111,9 +115,7 @@ def call_tool(tmp_path, monkeypatch) -> Iterator[Callable[..., None]]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(TOOLS))
     monkeypatch.setenv('LOCAL_RANK', '0')  # which the tools set
-    handler = signal.getsignal(signal.SIGINT)
     yield call
-    signal.signal(signal.SIGINT, handler)  # at its end, a script ignores it
     forget_tools()
 
 

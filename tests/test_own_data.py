@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import signal
 import sys
 from pathlib import Path
 
@@ -64,10 +63,9 @@ def follow(call_tool, tmp_path):
                     assert words[0] == 'python'
                     call_tool(words[1].removeprefix('tools/'), *words[2:])
 
-    argv, handler = sys.argv, signal.getsignal(signal.SIGINT)
+    argv = sys.argv
     yield follow
     sys.argv = argv
-    signal.signal(signal.SIGINT, handler)
 
 
 def draw(path: Path, seed: int) -> list[int]:

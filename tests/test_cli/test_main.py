@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -26,9 +25,7 @@ def call(monkeypatch, capsys):
             status = end.code
         return status, capsys.readouterr().out
 
-    handler = signal.getsignal(signal.SIGINT)
-    yield call
-    signal.signal(signal.SIGINT, handler)
+    return call
 
 
 def test_it_is_installed_as_a_command():

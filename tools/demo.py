@@ -20,9 +20,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmbanet.apis import evaluate, read_image
+from mmbanet.cli.arguments import argument_parser
 from mmbanet.datasets import load_panoptic_map
 from mmbanet.engine.fingerprints import differences, training_fingerprint
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.launch import load_config
 from mmbanet.engine.work_folder import locked, resume
 from mmbanet.scenes import generate_scenes
 from mmbanet.visualization import class_palette, colorize, draw_grid, write_picture

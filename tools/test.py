@@ -3,19 +3,14 @@
 A model whose parts bring their own checkpoints (``mmbanet.InstanceSemanticFusion``) needs none.
 """
 
-from mmbanet.cli import run_tool
+from mmbanet.cli import quiet_imports, run_tool
 
 if __name__ == '__main__':
     run_tool(__file__, 'no metrics were written, the same command starts again')
 
 import json
 
-from mmengine.dist import is_main_process
-
-from mmbanet.apis import evaluate
-from mmbanet.cli.arguments import output_file
-from mmbanet.datasets.panoptic_files import write_whole
-from mmbanet.engine.launch import argument_parser, augment_tests, load_config
+from mmbanet.cli.arguments import argument_parser, output_file
 from mmbanet.messages import check_found
 
 
@@ -36,7 +31,14 @@ def main() -> None:
         '--tta', action='store_true', help="average flipped (or tta_pipeline's) views of each image"
     )
     args = parser.parse_args()
+    check_found('config', args.config)
     check_found('checkpoint', args.checkpoint)
+    with quiet_imports():
+        from mmengine.dist import is_main_process
+
+        from mmbanet.apis import evaluate
+        from mmbanet.datasets.panoptic_files import write_whole
+        from mmbanet.engine.launch import augment_tests, load_config
     cfg = load_config(args)
     if args.amp:
         cfg.test_cfg.fp16 = True

@@ -1,16 +1,12 @@
 """Train a model: ``python tools/train.py configs/banet/banet_r50_fpn_1x_coco.py``."""
 
-from mmbanet.cli import run_tool
+from mmbanet.cli import quiet_imports, run_tool
 
 if __name__ == '__main__':
     run_tool(__file__, 'the same command with --resume goes on from the last checkpoint')
 
-from mmengine.runner import Runner
-
-from mmbanet.apis.settled_classes import settle_classes
-from mmbanet.engine.launch import argument_parser, load_config
-from mmbanet.engine.load_fitting_hook import LoadFittingHook
-from mmbanet.engine.work_folder import check_unused, locked, resume
+from mmbanet.cli.arguments import argument_parser
+from mmbanet.messages import check_found
 
 
 def main() -> None:
@@ -27,6 +23,14 @@ def main() -> None:
         help='resume from a checkpoint, or from the newest good one in the work folder',
     )
     args = parser.parse_args()
+    check_found('config', args.config)
+    with quiet_imports():
+        from mmengine.runner import Runner
+
+        from mmbanet.apis.settled_classes import settle_classes
+        from mmbanet.engine.launch import load_config
+        from mmbanet.engine.load_fitting_hook import LoadFittingHook
+        from mmbanet.engine.work_folder import check_unused, locked, resume
     cfg = load_config(args)
     settle_classes(cfg)
     if args.amp:

@@ -1,4 +1,4 @@
-"""Kinds of arguments that several commands take."""
+"""Arguments that several commands take."""
 
 import argparse
 import os
@@ -13,6 +13,30 @@ class CfgOptions(argparse.Action):
         from mmengine.config import DictAction
 
         DictAction(self.option_strings, self.dest)(*arguments)
+
+
+def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
+    """Parser with the arguments that ``tools/train.py`` and ``tools/test.py`` have in common."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        'config', nargs='?' if default_config else None, default=default_config, help='config file'
+    )
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='overrides of the config, for example model.backbone.init_cfg=None',
+    )
+    parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes this argument, torchrun sets the environment variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
 
 
 def check_empty(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: arguments, config, distributed set-up."""
+"""What ``tools/train.py`` and ``tools/test.py`` share: config, distributed set-up."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.hub import get_config
 
 from .checkpoints import use_safe_loaders
@@ -16,30 +16,6 @@ from .workers import end_with_lost_batches
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Of a config, what is written.
 _OUTPUTS = {'work_dir', 'outfile_prefix', 'out_file_path', 'out_dir', 'save_dir', 'test_out_dir'}
-
-
-def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
-    """Parser with the arguments that training and testing have in common."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        'config', nargs='?' if default_config else None, default=default_config, help='config file'
-    )
-    parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='overrides of the config, for example model.backbone.init_cfg=None',
-    )
-    parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes this argument, torchrun sets the environment variable.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser
 
 
 def read_config(path: str | os.PathLike) -> Config:

@@ -74,19 +74,28 @@ MISSING = {
     'export': ['no.py', 'no.pth', '--out', 'out.onnx'],
     'make-scenes': ['--out', 'out', '--photographs', 'no'],
     'mask-overlap': ['no.json'],
+    'train.py': ['no.py'],
+    'test.py': ['no.py'],
 }
 
 
 def test_help_and_mistakes_are_answered_before_anything_heavy_is_imported(tmp_path):
     """In a process of its own, where nothing has been imported."""
-    calls = [[name, *words] for name in COMMANDS for words in (['--help'], [], MISSING[name])]
+    names = [*(f'mmbanet {name}' for name in COMMANDS), 'train.py', 'test.py']
+    calls = [
+        [*name.split(), *words]
+        for name in names
+        for words in (['--help'], [], MISSING[name.split()[-1]])
+    ]
     code = f"""if True:
-        import sys
+        import runpy, sys
         from mmbanet.cli.main import main
-        for arguments in {calls}:
-            sys.argv = ['mmbanet', *arguments]
+        for sys.argv in {calls}:
             try:
-                main()
+                if sys.argv[0] == 'mmbanet':
+                    main()
+                else:
+                    runpy.run_path('{ROOT}/tools/' + sys.argv[0], run_name='__main__')
             except SystemExit as end:
                 print(end.code, file=sys.stderr)
         print({{'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet'}} & set(sys.modules), file=sys.stderr)
@@ -97,9 +106,9 @@ def test_help_and_mistakes_are_answered_before_anything_heavy_is_imported(tmp_pa
     )
     said = found.stderr.splitlines()
     assert said[-1] == 'set()'
-    assert said.count('0') == said.count('2') == len(COMMANDS)
+    assert said.count('0') == said.count('2') == len(names)
     missing = [line for line in said if ' not found: ' in line]
-    assert [line.split(':')[0] for line in missing] == [f'mmbanet {name}' for name in COMMANDS]
+    assert [line.split(':')[0] for line in missing] == names
 
 
 def test_mistakes_are_told_under_its_name(call, tmp_path):

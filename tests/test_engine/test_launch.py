@@ -6,8 +6,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmbanet.cli.arguments import output_file
-from mmbanet.engine.launch import argument_parser, load_config, replace_data_root
+from mmbanet.cli.arguments import argument_parser, output_file
+from mmbanet.engine.launch import load_config, replace_data_root
 
 from ..conftest import CONFIGS
 

@@ -41,8 +41,8 @@ from model_outputs import Outputs, model_outputs
 from torch import nn
 
 from mmbanet.apis import init_model
-from mmbanet.cli.arguments import output_file
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.cli.arguments import argument_parser, output_file
+from mmbanet.engine.launch import load_config
 from mmbanet.evaluation import PanopticMetric
 from mmbanet.messages import check_found
 from mmbanet.models.fusion import select_detections

@@ -37,8 +37,8 @@ from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 
 from mmbanet.apis import init_model
-from mmbanet.cli.arguments import output_file
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.cli.arguments import argument_parser, output_file
+from mmbanet.engine.launch import load_config
 from mmbanet.messages import check_found
 from mmbanet.models import I2SHead
 from mmbanet.models.fusion.compose import compose_panoptic_map

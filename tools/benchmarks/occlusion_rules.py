@@ -26,8 +26,8 @@ from timing import machine
 from torch import nn
 
 from mmbanet.apis import init_model
-from mmbanet.cli.arguments import output_file
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.cli.arguments import argument_parser, output_file
+from mmbanet.engine.launch import load_config
 from mmbanet.models.detectors.input_images import rgb_images
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.registry import MODELS

@@ -19,8 +19,8 @@ from mmengine.config import Config
 from occlusion_rules import compare
 from timing import machine
 
-from mmbanet.cli.arguments import output_file
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.cli.arguments import argument_parser, output_file
+from mmbanet.engine.launch import load_config
 from mmbanet.messages import check_found
 
 COLUMNS = {

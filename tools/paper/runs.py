@@ -30,12 +30,13 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import set_random_seed
 
+from mmbanet.cli.arguments import argument_parser
 from mmbanet.engine.fingerprints import (
     differences,
     evaluation_fingerprint,
     training_fingerprint,
 )
-from mmbanet.engine.launch import argument_parser, load_config
+from mmbanet.engine.launch import load_config
 
 TOOLS = Path(__file__).parents[1]
 CONFIGS = TOOLS.parent / 'configs'

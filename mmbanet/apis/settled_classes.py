@@ -48,12 +48,11 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
         is_fusion = name.endswith('panoptic_fusion_head')  # which often leaves COCO's counts unsaid
         has = (lambda key: True) if is_fusion else part.__contains__
         part.update(head_class_counts(name, has, things, stuff))
-    for loader in LOADERS:
-        cfg[loader].dataset.metainfo = metainfo
-    train_set = cfg.train_dataloader.dataset
-    instances = train_set.get('instances_ann_file')
-    if instances and not osp.exists(osp.join(train_set.data_root, instances)):
-        train_set.instances_ann_file = None  # of which the data set says what is lost
+    for data_set in _data_sets(cfg):
+        data_set.metainfo = metainfo
+        instances = data_set.get('instances_ann_file')
+        if instances and not osp.exists(osp.join(data_set.data_root, instances)):
+            data_set.instances_ann_file = None  # of which the data set says what is lost
     cfg.merge_from_dict(
         dict(num_things_classes=things, num_stuff_classes=stuff, classes_from_annotations=False)
     )
@@ -61,7 +60,7 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
 
 def _follow_data_root(cfg: Config) -> None:
     """Moves the data where ``data_root`` says, which can be set alone."""
-    new, old = cfg.data_root, cfg.train_dataloader.dataset.data_root
+    new, old = cfg.data_root, next(_data_sets(cfg)).data_root
     if osp.normpath(new) != osp.normpath(old):
         cfg.data_root = old
         replace_data_root(cfg, new)
@@ -79,8 +78,7 @@ def _trained_classes(checkpoint: str | PathLike | None) -> dict | None:
 
 
 def _annotated_classes(cfg: Config) -> dict:
-    data_sets = [cfg[loader].dataset for loader in LOADERS]
-    files = [osp.join(data_set.data_root, data_set.ann_file) for data_set in data_sets]
+    files = [osp.join(data_set.data_root, data_set.ann_file) for data_set in _data_sets(cfg)]
     for file in files:
         if osp.exists(file):
             metainfo = PanopticAnnotations(file).metainfo
@@ -93,8 +91,16 @@ def _annotated_classes(cfg: Config) -> dict:
     )
 
 
+def _data_sets(cfg: Config) -> Iterator[dict]:
+    """Those that have files, of training first; also what a ``RepeatDataset`` and the like wrap."""
+    for loader in LOADERS:
+        for _, part in _parts('', cfg[loader].dataset):
+            if 'ann_file' in part:
+                yield part
+
+
 def _parts(name: str, part: dict | list) -> Iterator[tuple[str, dict]]:
-    """All parts of a model's config by the names that the modules will have."""
+    """All parts of a config by the names that, in a model, the modules will have."""
     if isinstance(part, dict):
         yield name, part
     items = part.items() if isinstance(part, dict) else enumerate(part)

@@ -1,6 +1,7 @@
 """A config takes its classes from annotations or from a checkpoint, with all that follows."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,35 @@ def test_classes_and_all_that_follows_from_them_are_those_of_the_annotations(tmp
     before = cfg.copy()
     settle_classes(cfg)  # is done
     assert cfg.to_dict() == before.to_dict()
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'roots'),
+    [
+        (dict(type='RepeatDataset', times=3), ['.', '.', '.']),
+        (dict(type='ClassBalancedDataset', oversample_thr=0.1), ['.']),
+        (dict(type='ConcatDataset'), ['.', 'more']),
+    ],
+)
+def test_data_sets_of_data_sets(tmp_path, wrapper, roots):
+    for root in set(roots):
+        write(tmp_path / root)
+    cfg = Config.fromfile(CUSTOM)
+    inner = cfg.train_dataloader.dataset
+    if len(set(roots)) > 1:
+        wrapped = dict(datasets=[dict(inner, data_root=cfg.data_root + root) for root in roots])
+    else:
+        wrapped = dict(dataset=inner)
+    cfg.train_dataloader.dataset = {**wrapper, **wrapped}
+    cfg.data_root = str(tmp_path)
+    settle_classes(cfg)
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    data.full_init()
+    assert {key: data.metainfo[key] for key in METAINFO} == METAINFO
+    found = [data.get_data_info(index) for index in range(len(data))]
+    images = [str((tmp_path / root / 'train' / 'a.jpg').resolve()) for root in roots]
+    assert [str(Path(info['img_path']).resolve()) for info in found] == images
+    assert [info['segments_info'][0]['category'] for info in found] == [0] * len(roots)
 
 
 def test_instance_annotations_that_are_there_are_used(tmp_path):

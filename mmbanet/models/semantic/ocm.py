@@ -66,8 +66,15 @@ class ObjectContextModule(BaseModule):
     def layout_encoding(self, inlaid: Tensor, valid_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """One encoding (N, encoding_channels) of each image's layout."""
         descriptions = []
+        finest = max(self.pool_sizes)
         for layout, (height, width) in zip(inlaid, valid_sizes):
             valid = layout[:, :height, :width]
-            pooled = [F.adaptive_max_pool2d(valid, size) for size in self.pool_sizes]
+            # The finest grid has the maxima of those that divide it. CUDA gives each cell a thread:
+            # a single cell would have the whole map read by one.
+            cells = F.adaptive_max_pool2d(valid, finest)
+            pooled = [
+                F.adaptive_max_pool2d(valid if finest % size else cells, size)
+                for size in self.pool_sizes
+            ]
             descriptions.append(torch.cat([grid.flatten() for grid in pooled]))
         return F.relu(self.encode(torch.stack(descriptions)))

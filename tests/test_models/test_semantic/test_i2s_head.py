@@ -57,6 +57,23 @@ def test_equals_the_paper_order_inlay_then_project_and_concatenate(name, inlay):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize('sizes', [(1, 2, 4, 8), (8, 3, 1), (5,)])
+def test_the_grids_are_pooled_from_the_map(sizes):
+    """Though some are computed from others; also where the map is smaller than a grid."""
+    ocm = make_head(ocm=dict(OCM, pool_sizes=sizes)).ocm
+    inlaid = torch.randn(1, 3, 37, 23, requires_grad=True)
+    for height, width in ((37, 23), (19, 5), (1, 1)):
+        valid = inlaid[0, :, :height, :width]
+        pooled = torch.cat([F.adaptive_max_pool2d(valid, size).flatten() for size in sizes])
+        encodings = [
+            F.relu(ocm.encode(pooled[None])),
+            ocm.layout_encoding(inlaid, [(height, width)]),
+        ]
+        gradients = [torch.autograd.grad(encoding.sum(), inlaid)[0] for encoding in encodings]
+        torch.testing.assert_close(*encodings)
+        torch.testing.assert_close(*gradients)
+
+
 def test_padding_does_not_change_the_layout_encoding():
     head = make_head()
     inlaid = torch.randn(1, 3, 16, 24)

@@ -11,10 +11,10 @@ from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
 EPILOG = """
-The file has all that looks at the whole image, for any batch and size: backbone, FPN, RPN and
-semantic head, and no selection of boxes, RoI heads or fusion. docs/export.md says what its outputs
-are and what comes after them. It is compared with torch before it is written. Needs
-pip install 'mmbanet[onnx]'. mmdet users know it from mmdeploy.
+The file has the whole network up to fusion, for one image of any size: boxes, classes, masks and
+semantic logits. docs/export.md says what its outputs are and what comes after them. It is compared
+with torch before it is written. Needs pip install 'mmbanet[onnx]'. mmdet users know it from
+mmdeploy.
 
   mmbanet export configs/banet/banet_r50_fpn_1x_coco.py banet.pth --out banet.onnx
 """

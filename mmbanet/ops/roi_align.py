@@ -18,8 +18,7 @@ def roi_align(
     """``mmcv.ops.roi_align`` with ``pool_mode='avg'``: the same samples, and the same arguments.
 
     On the CPU it has threads, and takes time in proportion to the pixels of a RoI instead of its
-    samples, of which ``sampling_ratio=0`` takes up to four times as many. Other devices and the
-    exporter to ONNX get mmcv's.
+    samples, of which ``sampling_ratio=0`` takes up to four times as many. Other devices get mmcv's.
 
     Differentiable any number of times with respect to ``input`` on the CPU. There, forward and
     backward are bitwise deterministic, with any number of threads.
@@ -55,7 +54,7 @@ def roi_align(
     check_grid(spatial_scale, aligned)
     sampling_ratio = parse_int('sampling_ratio', sampling_ratio)
     height, width = parse_crop_size(output_size)
-    if input.device.type not in ('cpu', 'meta') or torch.onnx.is_in_onnx_export():
+    if input.device.type not in ('cpu', 'meta'):
         from mmcv.ops import roi_align as mmcv_roi_align
 
         # Contiguous, since mmcv reads the channels-last layout wrongly.

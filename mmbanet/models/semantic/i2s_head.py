@@ -3,7 +3,6 @@
 Shapes: N images, K boxes, F_S (N, C_s, H, W) at ``stride``, F_ins (K, C_i, h, w).
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -107,8 +106,9 @@ class I2SHead(BaseModule):
         structure_inlaid, layout_inlaid = self._inlay(semantic, instances, rois)
         feats = self.sim(structure_inlaid, semantic)
         if self.ocm is not None:
+            # Rounded up; whoever exports the model has sizes that are tensors.
             valid_sizes = [
-                (math.ceil(height / self.stride), math.ceil(width / self.stride))
+                (-(-height // self.stride), -(-width // self.stride))
                 for height, width in img_shapes
             ]
             feats = self.ocm(layout_inlaid, feats, valid_sizes)

@@ -65,16 +65,36 @@ class ObjectContextModule(BaseModule):
 
     def layout_encoding(self, inlaid: Tensor, valid_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """One encoding (N, encoding_channels) of each image's layout."""
-        descriptions = []
-        finest = max(self.pool_sizes)
-        for layout, (height, width) in zip(inlaid, valid_sizes):
-            valid = layout[:, :height, :width]
-            # The finest grid has the maxima of those that divide it. CUDA gives each cell a thread:
-            # a single cell would have the whole map read by one.
-            cells = F.adaptive_max_pool2d(valid, finest)
-            pooled = [
-                F.adaptive_max_pool2d(valid if finest % size else cells, size)
-                for size in self.pool_sizes
-            ]
-            descriptions.append(torch.cat([grid.flatten() for grid in pooled]))
+        pool = _pooled_by_masks if torch.onnx.is_in_onnx_export() else _pooled
+        descriptions = [
+            torch.cat([grid.flatten() for grid in pool(layout, height, width, self.pool_sizes)])
+            for layout, (height, width) in zip(inlaid, valid_sizes)
+        ]
         return F.relu(self.encode(torch.stack(descriptions)))
+
+
+def _pooled(layout: Tensor, height: int, width: int, sizes: Sequence[int]) -> list[Tensor]:
+    """Maxima (C, size, size) of the cells of grids over the area of a layout (C, H, W)."""
+    valid, finest = layout[:, :height, :width], max(sizes)
+    # The finest grid has the maxima of those that divide it. CUDA gives each cell a thread: a
+    # single cell would have the whole map read by one.
+    cells = F.adaptive_max_pool2d(valid, finest)
+    return [F.adaptive_max_pool2d(valid if finest % size else cells, size) for size in sizes]
+
+
+def _pooled_by_masks(
+    layout: Tensor, height: Tensor, width: Tensor, sizes: Sequence[int]
+) -> list[Tensor]:
+    """The same in operators that ONNX has, of an area that is not known before."""
+
+    def cells(length: int, valid: Tensor, size: int) -> Tensor:
+        cell, pixel = torch.arange(size)[:, None], torch.arange(length)
+        return (pixel >= cell * valid // size) & (pixel < -(-(cell + 1) * valid // size))
+
+    grids = []
+    for size in sizes:
+        rows = cells(layout.shape[1], height, size)[:, :, None]
+        columns = cells(layout.shape[2], width, size)
+        grid = layout[:, None].masked_fill(~rows, -torch.inf).amax(dim=2)
+        grids.append(grid[:, :, None].masked_fill(~columns, -torch.inf).amax(dim=3))
+    return grids

@@ -34,9 +34,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import torch
 from paper import report
 from paper.figure import draw_results
+from paper.origin import origin
 from paper.plan import plan_table, plan_trainings
 from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
@@ -158,6 +158,18 @@ def parse_arguments() -> argparse.Namespace:
     args.data_root = args.data_root or Path('data') / args.data
     args.work_dir = args.work_dir or Path('work_dirs/reproduce') / args.data
     return args
+
+
+def again(args: argparse.Namespace) -> list[str]:
+    """What makes the table of these arguments again, wherever data and results lie."""
+    words = ['--table', args.table, '--data', args.data, '--seeds', args.seeds]
+    if args.scenes and tuple(args.scenes) != SCENES[args.data]:
+        words += ['--scenes', *args.scenes]
+    if args.gpus > 1:
+        words += ['--gpus', args.gpus]
+    if args.cfg_options:
+        words += ['--cfg-options', *args.cfg_options]
+    return [str(word) for word in words]
 
 
 def config_names(row: Row, data: str) -> tuple[str, str]:
@@ -391,14 +403,23 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     print(f'\n{caption}\n\n{report.text_table(rows)}\n')
     print('\n'.join(f'{data}: {note}' for note in notes))
 
+    made = origin(again(args), trained(measured[0].row, 0, args).resolved())
     stem = args.work_dir / f'table_{args.table}'
-    page = '\n\n'.join([caption, report.markdown(rows), '\n'.join(f'* {note}' for note in notes)])
+    page = '\n\n'.join(
+        [
+            caption,
+            report.markdown(rows),
+            '\n'.join(f'* {note}' for note in notes),
+            f'`{made["command"]}` of {made["commit"]}, {made["date"]}; '
+            f'{made["machine"]["device"]}, torch {made["machine"]["torch"]}',
+        ]
+    )
     write_whole(stem.with_suffix('.md'), lambda path: path.write_text(page + '\n'))
     content = dict(
         table=args.table,
         data=data,
         seeds=args.seeds,
-        torch=torch.__version__,
+        **made,
         rows=[
             dict(
                 config=name,

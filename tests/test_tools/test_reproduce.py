@@ -216,6 +216,25 @@ def test_a_training_that_was_interrupted_goes_on_with_its_own_config_only(run, t
     run('--table', '6', '--seeds', '1')
 
 
+def test_a_table_says_how_it_is_made_again(run, calls, tmp_path):
+    folder = run('--table', '6', '--seeds', '1', '--jobs', '2', '--cfg-options', 'log_level=ERROR')
+    table = json.loads((folder / 'table_6.json').read_text())
+    command = 'python tools/reproduce.py --table 6 --data scenes --seeds 1'
+    assert table['command'] == f'{command} --cfg-options log_level=ERROR'
+    commit = subprocess.check_output(['git', 'rev-parse', 'HEAD'], cwd=CONFIGS, text=True).strip()
+    assert table['commit'].removesuffix('-dirty') == commit[:12]
+    assert table['machine']['torch'] == torch.__version__
+    page = (folder / 'table_6.md').read_text()
+    assert f'`{table["command"]}` of {table["commit"]}' in page
+    # Other data are other data.
+    option = 'train_dataloader.dataset.ann_file=annotations/panoptic_val.json'
+    other = run('--table', '6', '--cfg-options', option, work_dir=tmp_path / 'other')
+    table_of_other = json.loads((other / 'table_6.json').read_text())
+    assert table_of_other['command'] == f'{command[:-1]}3 --cfg-options {option}'
+    assert table_of_other['data_sha256']['train'] != table['data_sha256']['train']
+    assert table_of_other['data_sha256']['val'] == table['data_sha256']['val']
+
+
 def test_what_only_evaluation_reads_is_measured_again_and_not_trained(run, calls):
     made, _ = calls
     run('--table', '6', '--seeds', '1')

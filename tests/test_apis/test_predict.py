@@ -600,6 +600,15 @@ def test_what_was_written_is_not_predicted_in_turn(checkpoint, photos, tmp_path)
     assert sorted(out.rglob('*.*')) == before
 
 
+@pytest.mark.parametrize('name', ['panoptic', 'pictures'])
+def test_no_image_is_replaced_by_its_prediction(checkpoint, photos, tmp_path, name):
+    folder = shutil.copytree(photos, tmp_path / name)
+    before = {path: path.read_bytes() for path in folder.rglob('*.*')}
+    with pytest.raises(ValueError, match='which could replace them: another --out'):
+        main([*map(str, [CONFIG, checkpoint, folder]), '--out', str(tmp_path), '--device', 'cpu'])
+    assert {path: path.read_bytes() for path in folder.rglob('*.*')} == before
+
+
 def test_the_command_takes_videos_and_names_broken_ones(checkpoint, tmp_path, capsys):
     writer = cv2.VideoWriter(
         str(tmp_path / 'ride.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 64)

@@ -39,9 +39,13 @@ from mmbanet.visualization.panoptic import write_picture
 
 def run(args: Namespace) -> None:
     """Predicts what the arguments name."""
-    found = find_images(args.images)
-    if args.resume:
-        found = without_outputs(found, args.out)
+    named = find_images(args.images)
+    found = without_outputs(named, args.out)
+    if len(found) < len(named) and not args.resume:
+        raise ValueError(
+            f'images are to be predicted that lie where {args.out} gets its maps and pictures, '
+            'which could replace them: another --out (--resume leaves them out)'
+        )
     found = distinct(found)
     rank, ranks = join_group()
     if ranks > 1 and any(isinstance(item.entry, int) for item in found):

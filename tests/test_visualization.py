@@ -176,3 +176,8 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
             write_picture(tmp_path / name, picture[:2])
     assert [path.name for path in tmp_path.iterdir()] == ['a.png']
     assert cv2.imread(str(tmp_path / 'a.png')).shape == (5, 7, 3)
+
+
+def test_a_picture_that_is_longer_than_a_jpeg_can_be(tmp_path):
+    write_picture(tmp_path / 'a.jpg', np.full((3, 70000, 3), 90, np.uint8))
+    assert cv2.imread(str(tmp_path / 'a.jpg')).shape == (3, 65500, 3)

@@ -168,8 +168,8 @@ def _same(one: object, other: object) -> bool:
 def _read_url(url: str) -> np.ndarray:
     try:
         content = get(url)
-    except OSError as error:
-        raise OSError(f'not read: {url} ({error})') from error
+    except Exception as error:  # each backend of MMEngine's, and each kind of server, has its own
+        raise OSError(f'not read: {url} ({type(error).__name__}: {error})') from error
     return decode_image(content, url)
 
 

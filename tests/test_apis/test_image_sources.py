@@ -88,6 +88,20 @@ def test_images_of_urls(tmp_path):
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ('url', 'error'),
+    [
+        ('http://127.0.0.1:1/my photo.jpg', 'InvalidURL'),
+        ('http://127.0.0.1:1/süd.jpg', 'UnicodeEncodeError'),
+        ('nothing://one.jpg', 'KeyError'),
+    ],
+)
+def test_urls_that_cannot_be_read_are_named(url, error):
+    (image,) = open_images(find_images(url))
+    with pytest.raises(OSError, match=f'not read: {url} \\({error}: '):
+        image.read()
+
+
 def test_inputs_keep_their_order_and_arrays_are_numbered(tmp_path):
     for name in ('b.png', 'a.png'):
         cv2.imwrite(str(tmp_path / name), grey(3))

@@ -143,9 +143,10 @@ def _expand(given: Input, number: int) -> Iterator[tuple[str, Path | str | int |
 
 def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
     plain = list(takewhile(lambda part: not has_magic(part), Path(pattern).parts))
-    for match in sorted(glob(pattern, recursive=True)):
-        for _, file in _files(Path(match)):
-            yield file.relative_to(Path(*plain)).with_suffix('').as_posix(), file
+    matches = map(Path, sorted(glob(pattern, recursive=True)))
+    # Each once: ** matches a folder and what is in it.
+    for file in dict.fromkeys(file for match in matches for _, file in _files(match)):
+        yield file.relative_to(Path(*plain)).with_suffix('').as_posix(), file
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

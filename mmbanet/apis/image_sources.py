@@ -152,7 +152,8 @@ def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_dir():
         for file in sorted(path.rglob('*')):
-            if file.suffix.lower() in IMAGES + VIDEOS and file.is_file():
+            # A link that leads nowhere is an image that cannot be read.
+            if file.suffix.lower() in IMAGES + VIDEOS and (file.is_file() or not file.exists()):
                 yield file.relative_to(path).with_suffix('').as_posix(), file
     elif path.is_file():
         yield path.stem, path

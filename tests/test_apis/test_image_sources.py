@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmbanet.apis.image_sources import count_images, distinct, find_images, open_images
+from mmbanet.apis.image_sources import count_images, find_images, open_images
 
 
 def grey(value: int) -> np.ndarray:
@@ -127,3 +127,10 @@ def test_files_of_a_pattern_are_named_below_its_fixed_folders(pattern, tmp_path,
 def test_what_is_no_image(given, error):
     with pytest.raises(error, match='images must be'):
         find_images([given])
+
+
+def test_a_link_that_leads_nowhere_is_found_and_cannot_be_read(tmp_path):
+    (tmp_path / 'gone.jpg').symlink_to('nowhere')
+    (image,) = open_images(find_images(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
+        image.read()

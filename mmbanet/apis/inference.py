@@ -124,9 +124,11 @@ def inference_pipeline(cfg: Config, kind: type) -> Compose:
     """The test pipeline without annotations, for paths (``str``) or arrays."""
     steps = []
     for step in get_test_pipeline_cfg(cfg):
-        if step['type'].endswith('Annotations'):
+        # MMEngine's pure Python configs have the class itself.
+        name = getattr(step['type'], '__name__', step['type'])
+        if name.endswith('Annotations'):
             continue
-        if kind is np.ndarray and step['type'].endswith(('LoadImage', 'LoadImageFromFile')):
+        if kind is np.ndarray and name.endswith(('LoadImage', 'LoadImageFromFile')):
             step = dict(step, type='mmdet.LoadImageFromNDArray')
         steps.append(step)
     return Compose(steps)

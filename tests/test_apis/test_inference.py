@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmbanet.apis import evaluate, init_model, predict
+from mmbanet.apis.inference import inference_pipeline
 from mmbanet.scenes import METAINFO, generate_scenes
 
 from ..conftest import CONFIGS
@@ -189,3 +191,13 @@ def test_mistakes_in_images(model, image, error, message):
 
 def test_no_images(model):
     assert predict(model, []) == []
+
+
+@pytest.mark.parametrize('kind', [str, np.ndarray])
+def test_pipelines_of_pure_python_configs(model, kind):
+    """There a type is the class, not its name."""
+    cfg = copy.deepcopy(model.cfg)
+    for step in cfg.test_dataloader.dataset.pipeline:
+        step['type'] = TRANSFORMS.get(step['type'])
+    by_name = inference_pipeline(model.cfg, kind).transforms
+    assert list(map(type, inference_pipeline(cfg, kind).transforms)) == list(map(type, by_name))

@@ -79,6 +79,7 @@ def test_maps_are_those_of_the_model_and_agree_with_the_json(predicted, photos, 
     for annotation, image, name in zip(content['annotations'], content['images'], names):
         assert annotation['image_id'] == image['id']
         assert (image['height'], image['width']) == (64, 64)
+        assert photos / image['file_name'] in photos.glob(f'{name}.*')
         rgb = np.asarray(Image.open(predicted / 'panoptic' / f'{name}.png')).astype(int)
         ids = rgb @ [1, 256, 65536]
         listed = {segment['id']: segment for segment in annotation['segments_info']}
@@ -181,7 +182,7 @@ def test_resume_names_what_is_of_other_images(predicted, checkpoint, photos, tmp
     assert other.startswith('not predicted: 1 image, as ')
     assert f'{photos / "süd" / photo.name} in place of {photo};' in other
     content = json.loads((tmp_path / 'out' / 'panoptic.json').read_text())
-    assert [image['file_name'] for image in content['images']] == [photo.name]
+    assert [image['file_name'] for image in content['images']] == [f'süd/{photo.name}']
     assert (tmp_path / 'out' / 'segments' / 'first.json').exists()
 
 

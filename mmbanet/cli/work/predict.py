@@ -292,7 +292,8 @@ def write_coco(out: Path, names: Iterable[str], categories: Sequence[dict]) -> N
         facts = read_json(str(record), 'record of mmbanet predict')
         try:
             size = dict(height=facts['height'], width=facts['width'])
-            image = dict(id=number, file_name=Path(facts['file']).name, **size)
+            file_name = (Path(name).parent / Path(facts['file']).name).as_posix()
+            image = dict(id=number, file_name=file_name, **size)
             segments = [
                 dict(
                     id=s['id'],

@@ -20,6 +20,7 @@ and webcams (0 is the first; Ctrl-C ends it). DIR has
   panoptic/*.png      its maps: id = R + 256 G + 256² B
   segments/*.json     per image: class, score, area, box and who is in front of whom, and why
   pictures/*.jpg      the map over the image (not with --no-pictures)
+  model.json          hashes of weights and settings: --resume refuses another model
 
 What cannot be read is named and left out; the exit status is then 1. mmdet users know it as
 demo/image_demo.py. Under torchrun each process predicts its share, and one writes panoptic.json.

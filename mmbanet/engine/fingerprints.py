@@ -14,8 +14,10 @@ from typing import Any
 
 import mmdet
 import torch
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch import nn
 
 import mmbanet
 from mmbanet.registry import MODELS
@@ -64,6 +66,15 @@ def evaluation_fingerprint(cfg: Config, checkpoint: str) -> dict[str, str]:
     parts['versions'] = [package.__version__ for package in (mmbanet, mmdet, torch)]
     parts['data'] = [data_fingerprint(cfg.get(key)) for key in _EVALUATION[:3]]
     return _hashes(parts) | {'checkpoint': _of_file(checkpoint)}
+
+
+def prediction_fingerprint(model: nn.Module) -> dict[str, str]:
+    """Of what a model with its config (``model.cfg``) predicts of an image."""
+    weights = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        weights.update(name.encode() + value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    settings = dict(model=model.cfg.model, test_pipeline=get_test_pipeline_cfg(model.cfg))
+    return _hashes(settings) | dict(weights=weights.hexdigest())
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmbanet.datasets.panoptic_files import write_image, write_whole
 from mmbanet.structures import class_color, decode_ids, index_segments
 
 LONGEST = 65500  # pixels of a side that OpenCV writes as JPEG
@@ -34,7 +33,15 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     """
     size = [min(side, LONGEST) for side in picture.shape[1::-1]]
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    write_whole(path, lambda partial: write_image(partial, picture))
+    # Encoding apart from writing: cv2.imwrite hides a full disk behind a return value.
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)  # a link would be followed
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def colorize(panoptic: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:

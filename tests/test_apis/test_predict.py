@@ -166,15 +166,31 @@ def test_resume_does_what_is_left_and_nothing_twice(predicted, checkpoint, photo
     assert (predicted / 'panoptic.json').read_bytes() == whole
     assert not list(predicted.rglob('.partial*'))
     command[2] = str(photos / 'süd' / '..')  # the same folder
-    main([*command, '--resume'])
+    main([*command, '--resume', '--cfg-options', *ANY_SCORE])
     assert 'not ' not in capsys.readouterr().err
+
+
+def test_resume_refuses_predictions_of_another_model(predicted, checkpoint, photos, tmp_path):
+    out = shutil.copytree(predicted, tmp_path / 'out')
+    before = {path: path.read_bytes() for path in out.rglob('*.*n*')}
+    command = [*map(str, [CONFIG, checkpoint, photos]), '--out', str(out), '--resume']
+    with pytest.raises(ValueError, match=r'of another model \(changed: model\): another --out'):
+        main(command)
+    content = torch.load(checkpoint)
+    content['state_dict']['semantic_head.conv_logits.bias'] += 1
+    command[1] = str(tmp_path / 'other.pth')
+    torch.save(content, command[1])
+    with pytest.raises(ValueError, match=r'of another model \(changed: weights\)'):
+        main([*command, '--cfg-options', *ANY_SCORE])
+    assert {path: path.read_bytes() for path in out.rglob('*.*n*')} == before
 
 
 def test_resume_names_what_is_of_other_images(predicted, checkpoint, photos, tmp_path, capsys):
     shutil.copytree(predicted, tmp_path / 'out')
     moved = shutil.copytree(photos / 'süd', tmp_path / 'moved' / 'süd').parent
     out = ['--out', str(tmp_path / 'out')]
-    main([*map(str, [CONFIG, checkpoint, moved]), *out, '--resume'])
+    options = ['--resume', '--cfg-options', *ANY_SCORE]
+    main([*map(str, [CONFIG, checkpoint, moved]), *out, *options])
     fewer, other = (line for line in capsys.readouterr().err.splitlines() if line[:4] == 'not ')
     assert 'not in panoptic.json: 1 prediction in' in fewer
     assert 'not asked for, first first;' in fewer

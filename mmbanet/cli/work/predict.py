@@ -32,6 +32,7 @@ from mmbanet.apis.image_sources import (
 from mmbanet.datasets import PanopticAnnotations
 from mmbanet.datasets.annotation_files import read_json
 from mmbanet.datasets.panoptic_files import folder_within, write_segment_map, write_whole
+from mmbanet.engine.fingerprints import differences, prediction_fingerprint
 from mmbanet.engine.work_folder import locked
 from mmbanet.messages import counted
 from mmbanet.visualization.panoptic import write_picture
@@ -68,6 +69,7 @@ def predict_all(
     ranks: int,
 ) -> None:
     """Predicts this process's images; the first one writes what is of all."""
+    check_same_model(args.out, inferencer.model, rank)
     categories = categories_of(inferencer.model)
     work = Work(inferencer, args.out, args.batch_size, not args.no_pictures, rank, ranks)
     try:
@@ -87,6 +89,25 @@ def predict_all(
             f'mmbanet predict: {broken} of {counted(len(work.seen), "image")} could not be read, '
             'see above'
         )
+
+
+def check_same_model(out: Path, model: nn.Module, rank: int) -> None:
+    """Notes in the folder which model predicts.
+
+    Raises:
+        ValueError: The predictions there are another's.
+    """
+    record, fingerprint = out / 'model.json', prediction_fingerprint(model)
+    if record.exists():
+        changed = differences(read_json(str(record), 'record of mmbanet predict'), fingerprint)
+        if changed:
+            raise ValueError(
+                f'{out} holds predictions of another model (changed: {", ".join(changed)}): '
+                'another --out, or the same command as before'
+            )
+    elif rank == 0:
+        text = json.dumps(fingerprint, indent=1) + '\n'
+        write_whole(record, lambda partial: partial.write_text(text))
 
 
 def without_outputs(found: Sequence[Found], out: Path) -> list[Found]:

@@ -48,9 +48,12 @@ def true_preference(masks: Tensor, matches: Tensor, true_masks: Tensor) -> Tenso
     preference = torch.zeros(len(masks), len(masks), dtype=torch.int8, device=masks.device)
     matched = (matches >= 0).nonzero()[:, 0]
     if len(matched) > 0:
-        claims = masks[matched].flatten(1)
-        rightful = claims & true_masks[matches[matched]].flatten(1)
-        # At [i, j]: the pixels that both claim and i's thing owns; exact up to 2**24 of them.
-        owned = rightful.float() @ claims.float().T
+        claims = masks[matched]
+        contested = claims.sum(dim=0) > 1
+        claims = claims[:, contested]
+        rightful = claims & true_masks[matches[matched]][:, contested]
+        # At [i, j]: the pixels that both claim and i's thing owns. Mixed precision, which would
+        # round the counts, leaves float64 alone.
+        owned = rightful.double() @ claims.double().T
         preference[matched[:, None], matched] = (owned - owned.T).sign().to(torch.int8)
     return preference

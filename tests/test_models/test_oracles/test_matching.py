@@ -104,6 +104,17 @@ def test_pairs_that_the_annotation_says_nothing_of():
     assert true_preference(masks[:2], torch.tensor([0, 0]), truth).tolist() == [[0, 0], [0, 0]]
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision_rounds_no_counts(dtype):
+    masks = torch.ones(2, 300, 500, dtype=torch.bool)
+    truth = torch.zeros_like(masks)
+    truth[0].view(-1)[:75_001] = True  # of 150,000, over float16's range
+    truth[1] = ~truth[0]
+    with torch.autocast('cpu', dtype):
+        preference = true_preference(masks, torch.tensor([0, 1]), truth)
+    assert preference.tolist() == [[0, 1], [-1, 0]]
+
+
 @pytest.mark.parametrize('front_to_back', [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 def test_full_masks_become_the_visible_ones(front_to_back):
     """Against scores; without the preference, two of the three orders come out wrong."""

@@ -177,7 +177,7 @@ def test_largest_model():
     cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_dcn101_fpn_dfm_3x_coco.py')
     assert cfg.train_cfg.max_iters == 270000
     warmup, steps = cfg.param_scheduler
-    assert (warmup.end, steps.end, steps.milestones) == (500, 270000, [210000, 250000])
+    assert (warmup.end, steps.end, steps.milestones) == (500, 270000, [3 * 60000, 3 * 80000])
     (resize,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'Resize' in step.type)
     assert resize.scales == [(1333, side) for side in (640, 672, 704, 736, 768, 800)]
     backbone = build(cfg).backbone

@@ -46,6 +46,12 @@ class ResizedLogits:
         """(C, H, W)."""
         return len(self.logits), len(self.rows), len(self.cols)
 
+    @property
+    def cells(self) -> Tensor:
+        """(C, h', w'): the logits of the cells in the result, without those of padding."""
+        height, width = (int(m[-1].argmax()) + 1 if len(m) else 0 for m in (self.rows, self.cols))
+        return self.logits[:, :height, :width]
+
     def argmax(self, channels: Tensor) -> Tensor:
         """(H, W) int64: the most likely of some channels (c,) int64, c >= 1, of every pixel."""
         first, last = int(channels[0]), int(channels[-1])

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 
 from mmbanet.models import LogitFusionHead
 from mmbanet.models.fusion.logit_rules.panoptic_loss import PanopticLoss, panoptic_logits
+from mmbanet.models.semantic.logits import resized_logits
 
 T, S = 2, 2
 RULES = ('upsnet', 'efficientps', 'jsis', 'mask_wise')
@@ -281,6 +282,23 @@ def test_stuff_as_masks_of_logits_of_stride_4():
         found = head('mask_wise', stuff='masks').predict([instances], [logits])[0]
         assert (decoded(found) != expected).sum() <= 1, seed
     assert laid > 5
+
+
+@pytest.mark.parametrize(('rule', 'own'), SETTINGS)
+def test_padding_of_the_batch_makes_no_difference(rule, own):
+    size = (32, 40)
+    meta = dict(img_shape=size, ori_shape=size)
+    for seed in range(20):
+        instances = scene(seed, 4, size)[0]
+        logits = scene(seed, 0, (8, 10))[1]
+        # The outermost pixels look at the next cells, which are as those at the border.
+        padded = F.pad(F.pad(logits[None], (0, 1, 0, 1), mode='replicate'), (0, 9, 0, 7))
+        padded[:, T, 9:], padded[:, T, :, 11:] = 0.1, 0.1
+        maps = []
+        for given, shape in ((logits[None], size), (padded, (64, 80))):
+            semantics = resized_logits(given, [dict(meta, batch_input_shape=shape)], False, 'all')
+            maps.append(decoded(head(rule, **own).predict([instances], semantics)[0]))
+        assert (maps[0] != maps[1]).sum() <= 1, seed
 
 
 @pytest.mark.parametrize(('rule', 'own'), SETTINGS)

@@ -101,7 +101,7 @@ class MaskWiseRule(LogitRule):
     def _stuff(
         self, semantics: ResizedLogits, classes: StuffChannels
     ) -> list[tuple[float, int, int | None]]:
-        probability, likely = semantics.logits.float().softmax(dim=0).max(dim=0)
+        probability, likely = semantics.cells.float().softmax(dim=0).max(dim=0)
         found = []
         for channel in classes.stuff.tolist():
             inside = probability[likely == channel]

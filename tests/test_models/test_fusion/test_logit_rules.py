@@ -11,6 +11,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
 from mmbanet.models import LogitFusionHead
+from mmbanet.models.fusion.logit_rules.boxes import box_window, resize_into_box
 from mmbanet.models.fusion.logit_rules.panoptic_loss import PanopticLoss, panoptic_logits
 from mmbanet.models.semantic.logits import resized_logits
 
@@ -66,6 +67,15 @@ def read(cells, box, x, y):
         below = min(int(place), n - 2)
         places.append(((below, 1 - place + below), (below + 1, place - below)))
     return sum(cells[i, j] * a * b for i, a in places[0] for j, b in places[1])
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision_rounds_no_mask_logits(dtype):
+    logits, box = torch.randn(28, 28) * 4, torch.tensor([3.0, 5, 70, 50])
+    window = box_window(box, (80, 90))
+    expected = resize_into_box(logits, box, window)
+    with torch.autocast('cpu', dtype):
+        assert torch.equal(resize_into_box(logits, box, window), expected)
 
 
 def sigmoid(x):

@@ -25,13 +25,15 @@ def resize_into_box(logits: Tensor, box: Tensor, window: Window) -> Tensor:
     """Logits (m, m) at the pixels of the box's window, bilinearly.
 
     Nothing is mixed in from outside of the box: zero would be a logit of one half. The cells at the
-    border reach to it. There is a gradient with respect to the logits.
+    border reach to it. There is a gradient with respect to the logits, and mixed precision rounds
+    nothing.
     """
     rows, cols = (
         _weights(low, high, cells, pixels).to(logits)
         for low, high, cells, pixels in zip(box[[1, 0]], box[[3, 2]], logits.shape, window)
     )
-    return rows @ logits @ cols.T
+    with torch.autocast(logits.device.type, enabled=False):
+        return rows @ logits @ cols.T
 
 
 def _weights(low: Tensor, high: Tensor, cells: int, pixels: slice) -> Tensor:

@@ -20,7 +20,6 @@ from .panoptic_files import (
     partial_folder,
     segment_info,
     write_segment_map,
-    write_whole,
 )
 from .rle import encode_rle
 
@@ -144,20 +143,21 @@ def write_data_set(out: str | Path, data_set: DataSet, overwrite: bool = False) 
             if file.exists() and not overwrite:
                 raise FileExistsError(f'{file} exists: overwrite it or choose another folder')
         link = out / name
-        if link.exists() and not link.samefile(part.images):
+        if os.path.lexists(link) and not (link.exists() and link.samefile(part.images)):
             raise FileExistsError(f'{link} exists and is not {part.images}: choose another folder')
         if not part.items:
             raise ValueError(f'there is no image to convert for {name} in {part.images.absolute()}')
     for name, part in data_set.parts.items():
         with partial_folder(annotations / f'panoptic_{name}') as folder:
             written = map(part.convert, tqdm(part.items, desc=name, unit='image', disable=None))
-            content, instances = _write_maps(folder, written, data_set.categories)
-            content['info'] = instances['info'] = dict(
-                description=f'{data_set.description}, {name}'
-            )
+            (folder / 'pngs').mkdir()
+            contents = _write_maps(folder / 'pngs', written, data_set.categories)
+            for kind, content in contents.items():
+                content['info'] = dict(description=f'{data_set.description}, {name}')
+                (folder / f'{kind}.json').write_text(json.dumps(content))
             if not (out / name).exists():
                 os.symlink(part.images.resolve(), out / name, target_is_directory=True)
-            _publish(folder, annotations, name, content, instances)
+            _publish(folder, annotations, name)
     return out
 
 
@@ -208,8 +208,8 @@ def _split_off(items: Sequence[Any], val_share: float, name: Callable[[Any], str
 
 def _write_maps(
     folder: Path, written: Iterable[Annotated], categories: list[dict]
-) -> tuple[dict, dict]:
-    """Writes the PNGs; returns panoptic and instance annotations, the latter perhaps empty."""
+) -> dict[str, dict]:
+    """Writes the PNGs; returns ``panoptic`` and, if there are any, ``instances`` annotations."""
     images, annotations, instances, names = [], [], [], Counter()
     for number, found in enumerate(written, start=1):
         png = f'{Path(found.file_name).stem}.png'
@@ -224,26 +224,25 @@ def _write_maps(
             info = segment_info(len(instances) + 1, layer.category['id'], layer.mask)
             info.update(image_id=number, segmentation=encode_rle(layer.mask))
             instances.append(dict(info, iscrowd=int(layer.is_crowd)))
-    things = [category for category in categories if category['isthing']]
-    return (
-        dict(images=images, annotations=annotations, categories=categories),
-        dict(images=images, annotations=instances, categories=things),
-    )
+    contents = dict(panoptic=dict(images=images, annotations=annotations, categories=categories))
+    if instances:
+        things = [category for category in categories if category['isthing']]
+        contents['instances'] = dict(images=images, annotations=instances, categories=things)
+    return contents
 
 
-def _publish(folder: Path, annotations: Path, name: str, content: dict, instances: dict) -> None:
-    """Puts a complete folder of PNGs and its annotation files in place of what was there."""
+def _publish(folder: Path, annotations: Path, name: str) -> None:
+    """Puts the complete PNGs and annotation files of a folder in place of what was there.
+
+    By renaming alone, which needs no room on the disk.
+    """
+    files = [(kind, annotations / f'{kind}_{name}.json') for kind in ('instances', 'panoptic')]
+    for _, file in files:
+        file.unlink(missing_ok=True)
     target = annotations / f'panoptic_{name}'
-    files = {target.with_suffix('.json'): content}
-    if instances['annotations']:
-        files = {annotations / f'instances_{name}.json': instances, **files}  # that one is last
-    for kind in ('panoptic', 'instances'):
-        (annotations / f'{kind}_{name}.json').unlink(missing_ok=True)
-    if target.exists():
-        for old in target.glob('*.png'):
-            old.unlink()
-        target.rmdir()
-    folder.rename(target)
-    for file, written in files.items():
-        text = json.dumps(written)
-        write_whole(file, lambda partial, text=text: partial.write_text(text))
+    if os.path.lexists(target):
+        target.rename(folder / 'replaced')
+    (folder / 'pngs').rename(target)
+    for kind, file in files:
+        if (folder / f'{kind}.json').exists():
+            (folder / f'{kind}.json').rename(file)

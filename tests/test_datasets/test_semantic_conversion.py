@@ -1,6 +1,8 @@
 """Semantic label images to COCO panoptic: what components become, and what is refused."""
 
+import errno
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -98,6 +100,35 @@ def test_annotations_go_beside_the_images_and_are_not_overwritten_unasked(root):
     convert(root, root, CLASSES, overwrite=True)
     names = sorted(path.name for path in (root / 'annotations').iterdir())
     assert names == ['panoptic_train', 'panoptic_train.json', 'panoptic_val', 'panoptic_val.json']
+
+
+def test_what_is_overwritten_is_there_until_all_of_the_new_is(root, monkeypatch):
+    annotations = convert(root, root, CLASSES) / 'annotations'
+    (annotations / 'panoptic_train' / '.DS_Store').touch()  # a file browser's
+    before = {path: path.read_bytes() for path in annotations.rglob('*') if path.is_file()}
+
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, 'No space left on device', str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_text', full)
+        with pytest.raises(OSError, match='No space left'):
+            convert(root, root, CLASSES, overwrite=True)
+    after = {path: path.read_bytes() for path in annotations.rglob('*') if path.is_file()}
+    assert after == before
+    convert(root, root, CLASSES, overwrite=True, splits=['train'])
+    after = {path: path.read_bytes() for path in annotations.rglob('*') if path.is_file()}
+    assert after == {path: old for path, old in before.items() if path.name != '.DS_Store'}
+
+
+def test_a_link_to_images_that_were_moved_is_named_before_anything_is_converted(root, tmp_path):
+    out = convert(root, tmp_path / 'out', CLASSES)
+    moved = root.rename(tmp_path / 'moved')
+    data_set = semantic_data_set(moved, CLASSES)
+    for name, part in data_set.parts.items():
+        data_set.parts[name] = part._replace(convert=None)
+    with pytest.raises(FileExistsError, match=r'out/train exists and is not .*moved/train'):
+        write_data_set(out, data_set, overwrite=True)
 
 
 def test_palettes_and_colours(tmp_path):

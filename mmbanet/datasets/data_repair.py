@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .annotation_files import read_json, read_segment_ids
 from .data_check import Split
-from .image_files import EXIF_ORIENTATION, FIRST_TURNED, open_image
+from .image_files import image_size
 from .panoptic_files import segment_info, write_whole
 
 
@@ -78,8 +78,8 @@ def _mend_by_png(
 ) -> None:
     try:
         png = split.pngs / annotation['file_name']
-        size = _size(png, False)
-        if _size(split.images / image['file_name'], True) != size:
+        size = image_size(png, False)
+        if image_size(split.images / image['file_name'], True) != size:
             return  # which of them is right?
         ids = read_segment_ids(str(png), size, '')
     except (KeyError, TypeError, OSError, ValueError):
@@ -96,10 +96,3 @@ def _mend_by_png(
             if segment.get(key) != true[key]:
                 segment[key] = true[key]
                 mended[key] += 1
-
-
-def _size(path: Path, exif: bool) -> tuple[int, int]:
-    """H and W of an image as it is loaded."""
-    with open_image(path) as header:
-        orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
-        return header.size if orientation >= FIRST_TURNED else header.size[::-1]

@@ -52,6 +52,16 @@ def open_image(path: str | PathLike, content: bytes | None = None) -> Iterator[I
         raise ValueError(f'{_place(path)}: not readable as an image ({error})') from None
 
 
+def image_size(path: str | PathLike, exif: bool) -> tuple[int, int]:
+    """H and W of an image, without decoding it: as it is stored, or as its EXIF data turn it.
+
+    Raises: As :func:`open_image`.
+    """
+    with open_image(path) as header:
+        orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
+        return header.size if orientation >= FIRST_TURNED else header.size[::-1]
+
+
 def read_image(path: str | PathLike) -> np.ndarray:
     """(H, W, 3) uint8 BGR of any image file, turned as its EXIF data says.
 

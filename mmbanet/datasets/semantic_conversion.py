@@ -16,7 +16,7 @@ import numpy as np
 from mmbanet.messages import counted
 
 from .class_map import ClassMap
-from .image_files import open_image
+from .image_files import image_size, open_image
 from .panoptic_writer import IMAGE_SUFFIXES, Annotated, DataSet, Layer, Part, below, flatten
 
 LABEL_SUFFIX = '.png'
@@ -153,14 +153,13 @@ def read_label_image(image: Path, label: Path) -> np.ndarray:
     """:func:`read_values` of a label image.
 
     Raises:
-        ValueError: It is not readable, or has not the size of its image.
+        ValueError: It is not readable, or has another size than its image, be that turned or not.
     """
     values = read_values(label)
-    height, width = values.shape
-    with open_image(image) as header:
-        size = header.size
-    if size != (width, height):
+    if all(values.shape != image_size(image, exif) for exif in (False, True)):
+        height, width = image_size(image, exif=True)
         raise ValueError(
-            f'{label}: {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}'
+            f'{label}: {values.shape[1]}x{values.shape[0]} pixels, but its image {image} has '
+            f'{width}x{height}'
         )
     return values

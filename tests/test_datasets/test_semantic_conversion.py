@@ -102,6 +102,23 @@ def test_annotations_go_beside_the_images_and_are_not_overwritten_unasked(root):
     assert names == ['panoptic_train', 'panoptic_train.json', 'panoptic_val', 'panoptic_val.json']
 
 
+@pytest.mark.parametrize('is_upright', [True, False])
+def test_labels_of_a_photograph_that_its_exif_data_turn(root, is_upright):
+    """Labels are upright as it is shown, or lie as it is stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.fromarray(LABELS[..., None].repeat(3, 2))
+    photo.save(root / 'train' / 'a.png', exif=exif)
+    labels = LABELS.T.copy() if is_upright else LABELS
+    cv2.imwrite(str(root / 'trainannot' / 'a.png'), labels)
+    convert(root, root, CLASSES)
+    content = json.loads((root / 'annotations' / 'panoptic_train.json').read_text())
+    assert (content['images'][0]['height'], content['images'][0]['width']) == labels.shape
+    cv2.imwrite(str(root / 'trainannot' / 'a.png'), labels[1:])
+    with pytest.raises(ValueError, match=r'a\.png has 5x6'):
+        convert(root, root, CLASSES, overwrite=True)
+
+
 def test_what_is_overwritten_is_there_until_all_of_the_new_is(root, monkeypatch):
     annotations = convert(root, root, CLASSES) / 'annotations'
     (annotations / 'panoptic_train' / '.DS_Store').touch()  # a file browser's

@@ -18,7 +18,7 @@ import mmcv
 import numpy as np
 from PIL import Image
 
-from .annotation_files import Notices, check_regular
+from .annotation_files import PNG_START, Notices, check_regular
 
 EXIF_ORIENTATION = 0x0112
 FIRST_TURNED = 5  # EXIF orientations from here on swap height and width
@@ -58,7 +58,7 @@ def image_size(path: str | PathLike, exif: bool) -> tuple[int, int]:
     Raises: As :func:`open_image`.
     """
     with open_image(path) as header:
-        orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
+        orientation = _orientation(header) if exif else 1
         return header.size if orientation >= FIRST_TURNED else header.size[::-1]
 
 
@@ -130,7 +130,7 @@ def check_image_header(
     try:
         with open_image(path, content) as header:
             found = header.size[::-1]
-            orientation = header.getexif().get(EXIF_ORIENTATION, 1) if exif else 1
+            orientation = _orientation(header) if exif else 1
     except ValueError as error:
         is_known = osp.splitext(path)[1].lower() in Image.registered_extensions()
         if not is_known and cv2.haveImageReader(path):
@@ -160,6 +160,23 @@ def check_loaded_size(path: str, found: tuple[int, int], size: tuple[int, int], 
             f'{_place(path)}: {image}: loaded with {found[0]}x{found[1]} pixels (height x '
             f'width), but annotated with {size[0]}x{size[1]}'
         )
+
+
+def _orientation(header: Image.Image) -> int:
+    """That of the EXIF data, 1 without.
+
+    Of a PNG, Pillow decodes all pixels to look for EXIF data behind them; here they are stepped
+    over.
+    """
+    if header.format == 'PNG':
+        place = header.fp.tell()
+        header.fp.seek(len(PNG_START))
+        while (start := header.fp.read(8)) and start[4:] != b'eXIf':
+            header.fp.seek(int.from_bytes(start[:4], 'big') + 4, io.SEEK_CUR)  # and its checksum
+        header.fp.seek(place)
+        if not start:
+            return 1
+    return header.getexif().get(EXIF_ORIENTATION, 1)
 
 
 def _place(path: str | PathLike) -> str:

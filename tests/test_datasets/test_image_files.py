@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS, TRANSFORMS
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch.utils.data import DataLoader
 
 from mmbanet.datasets import LoadImage, annotation_files, file_check, load_image
-from mmbanet.datasets.image_files import decode_image, read_image
+from mmbanet.datasets.image_files import decode_image, image_size, read_image
 
 SIZE = 24, 32
 PIPELINE = [
@@ -236,6 +236,29 @@ def test_colours_of_all_kinds(tmp_path, mode):
     pixels.convert(mode).save(tmp_path / f'a.{suffix}')
     image = read_image(tmp_path / f'a.{suffix}')
     assert (image.shape, image.dtype) == ((*SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('place', 'size'), [('none', SIZE), ('front', SIZE[::-1]), ('end', SIZE[::-1])]
+)
+def test_a_png_without_exif_data_is_not_decoded_to_look_for_them(
+    tmp_path, monkeypatch, place, size
+):
+    """They can lie before the pixels or behind them; OpenCV turns the image by both."""
+    path, exif = tmp_path / 'a.png', Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', SIZE[::-1]).save(path, exif=exif if place != 'none' else None)
+    if place == 'end':
+        content = path.read_bytes()
+        start, end = content.index(b'eXIf') - 4, content.index(b'IDAT') - 4
+        path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    decoded = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, 'load', lambda self: decoded.append(self) or load(self)
+    )
+    assert image_size(path, exif=True) == read_image(path).shape[:2] == size
+    assert bool(decoded) == (place == 'end')
 
 
 def test_a_bomb_is_not_decoded(monkeypatch):

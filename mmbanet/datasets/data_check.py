@@ -102,8 +102,7 @@ def check_split(
         file = PanopticAnnotations(str(split.ann_file), notices=findings)
     if file is None:
         return None
-    if all(category.get('isthing') in (0, 1) for category in file.categories):
-        _check_classes(file, findings)
+    _check_classes(file, findings)
     statistics = Statistics()
     if _are_there(split, findings):
         _check_names(file, findings)
@@ -122,7 +121,7 @@ def check_same_classes(files: Sequence[PanopticAnnotations], findings: Findings)
     """The parts of a data set must have the same categories."""
     for file in files[1:]:
         ours, theirs = (
-            {(c['id'], c['name'], c.get('isthing')) for c in f.categories} for f in (file, files[0])
+            {(c['id'], c['name'], c['isthing']) for c in f.categories} for f in (file, files[0])
         )
         if ours != theirs:
             names = sorted({name for _, name, _ in ours ^ theirs})

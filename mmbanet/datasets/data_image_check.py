@@ -91,7 +91,7 @@ def _count(
 ) -> Statistics:
     """The statistics of one image."""
     names = {category['id']: category['name'] for category in file.categories}
-    things = {category['id'] for category in file.categories if category.get('isthing')}
+    things = {category['id'] for category in file.categories if category['isthing']}
     listed = [s for s in segments if s['id'] in found]
     counts = Counter(names[s['category_id']] for s in segments)
     return Statistics(
@@ -134,7 +134,7 @@ def _check_content(
     """Segments that mean nothing to anyone."""
     if not segments:
         findings.say('empty', f'{file.where(image_id)}: annotated, but without a segment')
-    stuff = {c['id']: c['name'] for c in file.categories if c.get('isthing') == 0}
+    stuff = {c['id']: c['name'] for c in file.categories if not c['isthing']}
     of_stuff = [segment for segment in segments if segment['category_id'] in stuff]
     for category_id, count in Counter(s['category_id'] for s in of_stuff).items():
         if count > 1:

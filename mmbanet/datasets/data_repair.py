@@ -87,7 +87,7 @@ def _mend_by_png(
     if (image.get('height'), image.get('width')) != size:
         image['height'], image['width'] = size
         mended['height and width'] += 1
-    there = set(np.unique(ids).tolist()) - {0}
+    there = np.unique(ids[ids > 0]).tolist()
     for segment in segments:
         if segment.get('id') not in there:
             continue

@@ -66,10 +66,9 @@ class PanopticAnnotations(CocoFile):
         )
         expected = '1 for a thing or 0 for stuff (panoptic annotations have it, instances not)'
         for category in self.categories:
-            with self.notices.apart('category'):
-                place = f'{ann_file}: category {category["id"]} ("{category["name"]}")'
-                is_known = category.get('isthing') in (0, 1)
-                check(is_known, wrong(place, category, 'isthing', expected))
+            place = f'{ann_file}: category {category["id"]} ("{category["name"]}")'
+            is_known = category.get('isthing') in (0, 1)
+            check(is_known, wrong(place, category, 'isthing', expected))
         self._to_measure: dict[str, list[str]] = {'bbox': [], 'area': []}
         self.incomplete: set[int | str] = set()
         self.annotations = self._read_annotations(annotations)

@@ -104,7 +104,8 @@ def test_a_sound_data_set_has_no_findings(root, capsys):
     ('damage', 'kind', 'message'),
     [
         (lambda c: c.pop('images'), 'file', '"images" must be a list'),
-        (lambda c: c['categories'][0].pop('isthing'), 'category', '"isthing" must be 1 for'),
+        (lambda c: c['categories'][0].pop('isthing'), 'file', '"isthing" must be 1 for'),
+        (lambda c: segment(c).update(id=[7]), 'segment', r'"id" must be .*, got \[7\]'),
         (lambda c: c['categories'][0].update(name='sky'), 'category', 'two categories have this'),
         (lambda c: [k.update(isthing=0) for k in c['categories']], 'classes', 'thing_classes is'),
         (lambda c: c['categories'].reverse(), 'class order', 'stuff stands before things'),
@@ -222,6 +223,19 @@ def test_instances_are_checked_too(root):
     assert 'its height and width are (7, 8) here' in messages
 
 
+def test_panoptic_annotations_with_the_categories_of_instances(root, capsys):
+    content = json.loads((root / 'annotations' / 'panoptic_val.json').read_text())
+    content['categories'][0]['isthing'] = []
+    del content['categories'][1]['isthing']
+    for name in ('val', 'train'):
+        (root / 'annotations' / f'panoptic_{name}.json').write_text(json.dumps(content))
+        of_things = json.dumps(instances(CATEGORIES[:2], np.ones((6, 8))))
+        (root / 'annotations' / f'instances_{name}.json').write_text(of_things)
+    with pytest.raises(SystemExit, match='2 errors'):
+        main([str(root), '--fix', str(root / 'mended')])
+    assert '"isthing" must be 1 for a thing or 0 for stuff (panoptic' in capsys.readouterr().out
+
+
 def test_data_without_a_thing(root):
     def damage(content):
         for annotation in content['annotations']:
@@ -274,8 +288,9 @@ def test_fix_mends_what_is_certain_in_a_new_file(root, capsys):
 
 def test_fix_leaves_what_it_would_have_to_guess(root, capsys):
     edit(root, lambda content: segment(content).update(category_id=3))
+    edit(root, lambda content: segment(content, 0, 1).update(id=[7]))
     cv2.imwrite(str(root / 'val' / 'b.jpg'), np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(SystemExit, match='2 errors'):
+    with pytest.raises(SystemExit, match='3 errors'):
         main([str(root), '--fix', str(root / 'mended')])
     assert 'mended nothing' in capsys.readouterr().out
 

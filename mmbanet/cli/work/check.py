@@ -116,7 +116,7 @@ def describe(file: PanopticAnnotations, counts: Statistics) -> str:
     for category in file.categories:
         if category['name'] not in counts.segments:
             continue
-        name, kind = category['name'], 'thing' if category.get('isthing') else 'stuff'
+        name, kind = category['name'], 'thing' if category['isthing'] else 'stuff'
         lines.append(
             f'  {name:<{width}}  {kind}  {counts.segments[name]:>8}  {counts.images_of[name]:>8}'
         )

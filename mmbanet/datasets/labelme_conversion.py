@@ -130,6 +130,9 @@ def _read_shape(shape: Any, size: tuple[int, int]) -> Shape:
     )
     if not is_points:
         raise ValueError(f'"points" must be a list of x, y, got {points!r:.60}')
+    group = shape.get('group_id')
+    if not isinstance(group, int | str | None):
+        raise ValueError(f'"group_id" must be an integer, a text or null, got {group!r:.60}')
     if kind in ('rectangle', 'circle', 'mask') and len(points) != 2:
         raise ValueError(f'a {kind} must have two points, got {len(points)}')
     if kind == 'polygon':
@@ -145,7 +148,7 @@ def _read_shape(shape: Any, size: tuple[int, int]) -> Shape:
         raise ValueError(
             f'a {kind} has no area; draw a polygon in its place, or delete it in Labelme'
         )
-    return Shape(shape['label'], mask, shape.get('group_id'))
+    return Shape(shape['label'], mask, group)
 
 
 def _read_mask(text: Any, points: list[list[float]], size: tuple[int, int]) -> np.ndarray:

@@ -161,6 +161,7 @@ POLYGON = dict(label='car', points=square(1, 1, 4, 4), shape_type='polygon')
         (dict(shapes=[dict(POLYGON, points=[[1, 2]])]), 'shape 0: a polygon needs three points'),
         (dict(shapes=[dict(POLYGON, points=[[1, 'x']])]), 'shape 0: "points" must be a list of x'),
         (dict(shapes=[dict(POLYGON, points=square(0, 0, 99, 9))]), 'reaches far out of the image'),
+        (dict(shapes=[dict(POLYGON, group_id=[1])]), r'shape 0: "group_id" must be .*, got \[1\]'),
         (dict(shapes=[dict(POLYGON, shape_type='circle')]), 'a circle must have two points, got 4'),
         (dict(shapes=[dict(POLYGON, shape_type='line')]), 'a line has no area; draw a polygon'),
         (

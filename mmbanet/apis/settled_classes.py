@@ -48,7 +48,7 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
         is_fusion = name.endswith('panoptic_fusion_head')  # which often leaves COCO's counts unsaid
         has = (lambda key: True) if is_fusion else part.__contains__
         part.update(head_class_counts(name, has, things, stuff))
-    for data_set in _data_sets(cfg):
+    for data_set in data_sets(cfg):
         data_set.metainfo = metainfo
         instances = data_set.get('instances_ann_file')
         if instances and not osp.exists(osp.join(data_set.data_root, instances)):
@@ -60,7 +60,7 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
 
 def _follow_data_root(cfg: Config) -> None:
     """Moves the data where ``data_root`` says, which can be set alone."""
-    new, old = cfg.data_root, next(_data_sets(cfg)).data_root
+    new, old = cfg.data_root, next(data_sets(cfg)).data_root
     if osp.normpath(new) != osp.normpath(old):
         cfg.data_root = old
         replace_data_root(cfg, new)
@@ -78,7 +78,7 @@ def _trained_classes(checkpoint: str | PathLike | None) -> dict | None:
 
 
 def _annotated_classes(cfg: Config) -> dict:
-    files = [osp.join(data_set.data_root, data_set.ann_file) for data_set in _data_sets(cfg)]
+    files = [osp.join(data_set.data_root, data_set.ann_file) for data_set in data_sets(cfg)]
     for file in files:
         if osp.exists(file):
             metainfo = PanopticAnnotations(file).metainfo
@@ -91,9 +91,9 @@ def _annotated_classes(cfg: Config) -> dict:
     )
 
 
-def _data_sets(cfg: Config) -> Iterator[dict]:
+def data_sets(cfg: Config) -> Iterator[dict]:
     """Those that have files, of training first; also what a ``RepeatDataset`` and the like wrap."""
-    for loader in LOADERS:
+    for loader in filter(cfg.get, LOADERS):
         for _, part in _parts('', cfg[loader].dataset):
             if 'ann_file' in part:
                 yield part

@@ -310,7 +310,13 @@ model = dict(
 )
 pipeline = [dict(type='Resize', scale=(16, 12), keep_ratio=True)]
 test_dataloader = dict(dataset=dict(pipeline=pipeline))
-train_dataloader = dict(dataset=dict(metainfo=dict(classes=('cat', 'dog', 'sky'))))
+data_set = dict(
+    type='CocoPanopticDataset',
+    ann_file='x.json',
+    data_prefix=dict(img=''),
+    metainfo=dict(classes=('cat', 'dog', 'sky')),
+)
+train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=data_set))
 """
     )
     # The cat is 6x6: 36 / 64 = 0.56 of the anchor of 8x8. The dog is 4x6: 16 / 24 = 0.67 of 4x4.
@@ -328,6 +334,13 @@ train_dataloader = dict(dataset=dict(metainfo=dict(classes=('cat', 'dog', 'sky')
     with pytest.raises(SystemExit, match='1 error,'):
         main([str(root), '--config', str(cfg)])
     assert "missing: ['cow'], unknown: ['cat']" in capsys.readouterr().out
+    text = text.replace("metainfo=dict(classes=('cat', 'dog', 'sky')),", '')
+    cfg.write_text(text.replace('THRESHOLD', '0.5'))
+    with pytest.raises(SystemExit, match='1 error,'):
+        main([str(root), '--config', str(cfg)])
+    assert 'must be the 133 classes of the data set' in capsys.readouterr().out
+    cfg.write_text(cfg.read_text() + 'classes_from_annotations = True')
+    main([str(root), '--config', str(cfg)])
 
 
 @pytest.mark.skipif(not COCO_SAMPLE.exists(), reason="needs a sample of COCO's val2017")

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 from tqdm import tqdm
 
+from mmbanet.apis.settled_classes import data_sets
 from mmbanet.datasets.anchor_fit import fit_anchors
 from mmbanet.datasets.data_check import (
     Split,
@@ -90,10 +92,11 @@ def compare_with_config(
     file: PanopticAnnotations, counts: Statistics, split: Split, cfg: Config, findings: Findings
 ) -> None:
     """Classes, and anchors against things."""
-    metainfo = cfg.train_dataloader.dataset.get('metainfo')
-    with findings.apart('classes'):
-        if metainfo is not None:
-            file.labels(metainfo)
+    if not cfg.get('classes_from_annotations'):
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+            data_set = DATASETS.build(dict(next(data_sets(cfg)), pipeline=[], lazy_init=True))
+        with findings.apart('classes'):
+            file.labels(data_set.metainfo)
     if counts.thing_sizes:
         fit = fit_anchors(counts.thing_sizes, cfg)
         if fit.unmatched > TOLERATED_SHARE * fit.things:

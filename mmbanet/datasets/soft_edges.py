@@ -23,7 +23,6 @@ def soften(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
         Colours (h, w, 3) float32, continued beyond the edge, and alpha (h, w) float32, 0..1.
     """
-    depth = signed_distance(mask)
     image = image.astype(np.float32)
     depth = signed_distance(mask)
     # In thin parts, such as legs, the core is what lies deepest.

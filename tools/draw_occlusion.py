@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.config import DictAction
 from torch import nn
 
 from mmbanet.apis import init_model, predict, read_image
+from mmbanet.cli.arguments import CfgOptions
 from mmbanet.messages import counted
 from mmbanet.models.fusion import OcclusionAwareFusionHead
 from mmbanet.visualization import (
@@ -64,9 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', type=Path, help='image files, or folders of images')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/occlusion'), metavar='DIR')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
-    )
+    parser.add_argument('--cfg-options', action=CfgOptions, default={})
     return parser.parse_args()
 
 

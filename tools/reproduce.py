@@ -41,6 +41,7 @@ from paper.plan import plan_table, plan_trainings
 from paper.runs import CONFIGS, TOOLS, RunFailed, Trained, interrupt_tools, interrupted
 from paper.tables import BACKBONES, DATA, DFM, FIGURE_6, TABLES, Row, Table
 
+from mmbanet.cli.arguments import setting
 from mmbanet.datasets.class_map import ClassMap
 from mmbanet.datasets.panoptic_files import write_whole
 from mmbanet.datasets.panoptic_writer import write_data_set
@@ -135,7 +136,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time')
     parser.add_argument('--gpus', type=int, default=1, help='processes of one training')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', type=setting, default=[], metavar='KEY=VALUE')
     parser.add_argument('--images', type=int, default=6, help='of figure 6 (default: 6)')
     parser.add_argument('--dry-run', action='store_true', help='print the plan, check the data')
     parser.add_argument(
@@ -151,6 +152,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f'--teraflops must be positive, got {args.teraflops}')
     if args.dry_run and (args.table == 5 or args.figure == 7):
         parser.error('--dry-run is for what is trained: table 5 and figure 7 are benchmarks')
+    if args.scenes and args.data not in SCENES:
+        parser.error(f'--scenes is for what is generated or composed: {args.data} has its images')
     if args.figure:
         args.seeds = 1
     args.scenes = args.scenes or SCENES.get(args.data)

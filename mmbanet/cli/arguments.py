@@ -5,8 +5,22 @@ import os
 from pathlib import Path
 
 
+def setting(text: str) -> str:
+    """For ``argparse``: one KEY=VALUE.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
+    return text
+
+
 class CfgOptions(argparse.Action):
     """MMEngine's ``DictAction``, which is imported once it is needed."""
+
+    def __init__(self, *names, **options) -> None:
+        super().__init__(*names, nargs='+', type=setting, metavar='KEY=VALUE', **options)
 
     def __call__(self, *arguments) -> None:
         """Adds KEY=VALUE ... to the namespace."""
@@ -17,7 +31,9 @@ class CfgOptions(argparse.Action):
 
 def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
     """Parser with the arguments that ``tools/train.py`` and ``tools/test.py`` have in common."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'config', nargs='?' if default_config else None, default=default_config, help='config file'
     )
@@ -26,9 +42,7 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
     )
     parser.add_argument(
         '--cfg-options',
-        nargs='+',
         action=CfgOptions,
-        metavar='KEY=VALUE',
         help='overrides of the config, for example model.backbone.init_cfg=None',
     )
     parser.add_argument('--data-root', help="folder of the data set, in place of the config's")

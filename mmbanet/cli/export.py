@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('config', help='file, or mmdet::NAME or mmbanet::NAME of what comes along')
     parser.add_argument('checkpoint', help='file or URL')
     parser.add_argument('--out', required=True, type=output_file, help='file to write')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='KEY=VALUE ...')
+    parser.add_argument('--cfg-options', action=CfgOptions, help='overrides of the config')
     args = parser.parse_args(argv)
     check_found('config', args.config)
     check_found('checkpoint', args.checkpoint)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--batch-size', type=int, default=1, help='images in one pass (default: 1)')
     parser.add_argument('--resume', action='store_true', help='leave out what is done there')
     parser.add_argument('--no-pictures', action='store_true', help='maps and JSON alone')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='KEY=VALUE ...')
+    parser.add_argument('--cfg-options', action=CfgOptions, help='overrides of the config')
     args = parser.parse_args(argv)
 
     if args.batch_size < 1:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(name, nargs='*', type=float, default=values, metavar='THR', help=what)
     parser.add_argument('--device', help='such as cuda:0 (default: the GPU if there is one)')
     parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='KEY=VALUE ...')
+    parser.add_argument('--cfg-options', action=CfgOptions, help='overrides of the config')
     args = parser.parse_args(argv)
     if args.examples < 0:
         parser.error(f'--examples must be 0 at least, got {args.examples}')

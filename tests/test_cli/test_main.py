@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mmbanet.cli.arguments import argument_parser
 from mmbanet.cli.main import COMMANDS, main
 
 from ..conftest import ROOT
@@ -47,6 +48,7 @@ def test_a_command_says_how_it_is_called(call, name):
     status, said = call(name, '--help')
     assert status == 0
     assert f'usage: mmbanet {name}' in said
+    assert f'\n  mmbanet {name} ' in said  # an example
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,15 @@ def test_help_and_mistakes_are_answered_before_anything_heavy_is_imported(tmp_pa
     assert said.count('0') == said.count('2') == len(names)
     missing = [line for line in said if ' not found: ' in line]
     assert [line.split(':')[0] for line in missing] == names
+
+
+def test_settings_are_keys_with_values(capsys):
+    parser = argument_parser('')
+    args = parser.parse_args(['c.py', '--cfg-options', 'a.b=1', 'c=[2,3]'])
+    assert args.cfg_options == {'a.b': 1, 'c': [2, 3]}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['c.py', '--cfg-options', 'a.b'])
+    assert "expected KEY=VALUE, got 'a.b'" in capsys.readouterr().err
 
 
 def test_mistakes_are_told_under_its_name(call, tmp_path):

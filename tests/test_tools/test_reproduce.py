@@ -303,6 +303,8 @@ def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
         (['--table', 'two'], "invalid int value: 'two'"),
         (['--table', '2', '--data', 'cityscapes'], "invalid choice: 'cityscapes'"),
         (['--table', '2', '--seeds', '0'], 'must be at least 1'),
+        (['--table', '2', '--data', 'camvid', '--scenes', '9', '9'], 'camvid has its images'),
+        (['--table', '2', '--cfg-options', 'a'], "expected KEY=VALUE, got 'a'"),
         ([], 'one of the arguments --table --figure is required'),
     ]:
         with pytest.raises(SystemExit):

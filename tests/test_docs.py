@@ -49,6 +49,12 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 FILE = re.compile(r'\b(?:configs|tools|docs|examples|mmbanet|ops|tests)/[\w/.-]+\.\w+\b')
 # Commands of ours, and what may stand before them.
 STARTS = re.compile(r'([A-Z]+=\S+ )?(python (-u )?tools/|srun .*tools/|torchrun |mmbanet |make )')
+TOOLS = sorted(
+    path
+    for folder in ('tools', 'tools/benchmarks')
+    for path in (ROOT / folder).glob('*.py')
+    if 'run_tool(' in path.read_text()
+)
 RESULTS = ROOT / 'tools' / 'benchmarks' / 'results' / 'scenes'
 
 
@@ -146,7 +152,21 @@ def programs():
 
 
 @pytest.fixture
-def parse(programs, monkeypatch, tmp_path):
+def load(programs):
+    """Imports a program, once."""
+
+    def load(path: Path):
+        if path not in programs:
+            spec = importlib.util.spec_from_file_location(f'docs_{path.stem}', path)
+            programs[path] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(programs[path])
+        return programs[path]
+
+    return load
+
+
+@pytest.fixture
+def parse(load, monkeypatch, tmp_path):
     """Has a program parse arguments; fails the test with its message where it refuses them."""
     real = argparse.ArgumentParser.parse_args
 
@@ -154,15 +174,12 @@ def parse(programs, monkeypatch, tmp_path):
         raise Parsed(real(parser, args, namespace))
 
     def parse(path: Path, arguments: list[str]) -> argparse.Namespace:
-        if path not in programs:
-            spec = importlib.util.spec_from_file_location(f'docs_{path.stem}', path)
-            programs[path] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(programs[path])
+        program = load(path)
         monkeypatch.setattr(sys, 'argv', [path.name, *arguments])
         monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
         monkeypatch.chdir(tmp_path)  # what is to be written may get its folder at once
         with pytest.raises(Parsed) as parsed:
-            programs[path].main()
+            program.main()
         return parsed.value.args[0]
 
     return parse
@@ -201,6 +218,17 @@ def test_commands_are_understood(line, parse):
     config = ROOT / str(getattr(args, 'config', None))
     if config.is_file() and getattr(args, 'cfg_options', None):
         check_options(Config.fromfile(config), args.cfg_options)
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.stem)
+def test_help_shows_the_command(path, load, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [path.name, '--help'])
+    with pytest.raises(SystemExit):
+        load(path).main()
+    said = ' '.join(capsys.readouterr().out.partition('\n\n')[2].split())
+    command = path.stem.replace('_', '-')
+    ways = (f'python {path.relative_to(ROOT)} ', f'mmbanet {command} ', f'make {command}')
+    assert any(way in said.replace('`', ' ') for way in ways)
 
 
 def check_options(cfg: Config, options: dict) -> None:

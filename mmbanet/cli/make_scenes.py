@@ -1,6 +1,9 @@
 """Scenes in COCO's panoptic format: drawn ones, or composed of photographs.
 
 Photographs are those of a COCO panoptic data set (``--photographs ROOT``).
+
+  mmbanet make-scenes --out data/scenes
+  mmbanet make-scenes --photographs data/coco --out data/photo_scenes --train 2000 --val 500
 """
 
 import argparse
@@ -13,7 +16,11 @@ from mmbanet.messages import check_found
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the arguments and generates."""
-    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
     parser.add_argument('--out', required=True, help='folder of the data set')
     parser.add_argument('--train', type=int, help='training images (default: 1000)')
     parser.add_argument('--val', type=int, help='validation images (default: 200)')

@@ -3,6 +3,8 @@
 Of COCO's instance annotations, or of panoptic annotations with their PNGs (``--seg-prefix``),
 whose masks never overlap. What does not overlap in training gives occlusion handling nothing to
 decide.
+
+  mmbanet mask-overlap data/coco/annotations/instances_val2017.json
 """
 
 import argparse

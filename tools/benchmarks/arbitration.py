@@ -42,7 +42,7 @@ PAPER = next(iter(RULES))
 
 def main() -> None:
     """Runs the model once, fuses by every rule, prints the table and writes the JSON."""
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=output_file, help='JSON file of the table')
     args = parser.parse_args()

@@ -38,7 +38,9 @@ OUT = Path('work_dirs/benchmarks/combined_weights.py')
 
 def main() -> None:
     """Composes, fits, prints the table and writes the weights."""
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--photographs', type=Path, required=True, help='COCO panoptic data set')
     parser.add_argument('--scenes', type=int, default=2000, help='how many to compose')
     parser.add_argument('--seed', type=int, default=0)

@@ -67,7 +67,7 @@ class Counts(NamedTuple):
 
 def main() -> None:
     """Computes features, trains and tests all variants, prints the table and writes the JSON."""
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--iterations', type=int, default=300, help='of a head (default: 300)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default: 0 1 2)')

@@ -47,7 +47,7 @@ COLUMNS = {
 
 def main() -> None:
     """Parses the arguments, compares the rules, prints the table and writes the JSON."""
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=output_file, help='JSON file for all metrics')
     args = parser.parse_args()

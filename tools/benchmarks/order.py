@@ -63,7 +63,9 @@ QUARTILES = {
 
 def main() -> None:
     """Looks, compares, prints the tables and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     parser.add_argument('--model', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='a detector')
     parser.add_argument(

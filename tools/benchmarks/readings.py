@@ -33,7 +33,7 @@ COLUMNS = {
 
 def main() -> None:
     """Parses the arguments, compares the readings, prints the table and writes the JSON."""
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument(
         'checkpoints', nargs='+', help='checkpoint files, such as one for each seed'
     )

@@ -21,7 +21,7 @@ from torch import nn
 
 from mmbanet.datasets.image_files import read_image
 from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
-from mmbanet.engine.launch import read_config
+from mmbanet.engine.launch import override, read_config
 from mmbanet.messages import check_found
 
 from .settled_classes import settle_classes
@@ -71,7 +71,7 @@ def inference_config(
         raise TypeError(f'config must be a path or a Config, got {type(config).__name__}')
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     check_found('checkpoint', checkpoint)
-    cfg.merge_from_dict(cfg_options or {})
+    override(cfg, cfg_options)
     settle_classes(cfg, checkpoint)
     missing = [part for part in ('model', 'test_dataloader') if cfg.get(part) is None]
     if missing:

@@ -3,6 +3,8 @@
 import argparse
 import os
 import os.path as osp
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,7 @@ def load_config(args: argparse.Namespace) -> Config:
     use_safe_loaders()
     end_with_lost_batches()
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options)
     if args.data_root:
         replace_data_root(cfg, args.data_root)
     if args.work_dir is not None:
@@ -67,6 +68,28 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _join_cpu_group(cfg)
     return cfg
+
+
+def override(cfg: Config, options: dict[str, Any] | None) -> None:
+    """Merges ``--cfg-options`` into a config; warns of a new key that looks like one that is there.
+
+    New keys are taken, as MMEngine takes them: a config need not have all.
+    """
+    for key in options or {}:
+        part: Any = cfg
+        for name in key.split('.'):
+            if not isinstance(part, (dict, Config)):
+                break  # a list, whose places MMEngine checks, or what is replaced by a dict
+            if name not in part:
+                if near := get_close_matches(name, part.keys(), n=1, cutoff=0.8):
+                    warnings.warn(
+                        f'{key} is not in the config and does nothing unless somebody reads it; '
+                        f'"{name}" for "{near[0]}"?',
+                        stacklevel=2,
+                    )
+                break
+            part = part[name]
+    cfg.merge_from_dict(options or {})
 
 
 def replace_data_root(cfg: Config, data_root: str) -> None:

@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import warnings
 
 import pytest
 from mmengine.config import Config
 
 from mmbanet.cli.arguments import argument_parser, output_file
-from mmbanet.engine.launch import load_config, replace_data_root
+from mmbanet.engine.launch import load_config, override, replace_data_root
 
 from ..conftest import CONFIGS
 
@@ -81,3 +82,36 @@ def test_an_output_is_checked_before_the_work_begins(tmp_path):
     ]:
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             output_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ('key', 'right'),
+    [
+        ('train_cfg.max_itersx', 'max_iters'),
+        ('modle.backbone.depth', 'model'),
+        ('model.test_cfg.panoptic.score_th', 'score_thr'),
+    ],
+)
+def test_a_misspelt_key_is_told(key, right):
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+    with pytest.warns(UserWarning, match=f'{key} is not in the config .* for "{right}"'):
+        override(cfg, {key: 3})
+    assert cfg.get(key.split('.')[0]) is not None  # taken, as MMEngine takes it
+
+
+def test_keys_that_are_there_and_new_ones_are_taken_in_silence():
+    cfg = Config.fromfile(CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py')
+    options = {
+        'model.backbone.depth': 34,
+        'randomness.seed': 0,
+        'load_from': 'x.pth',
+        'val_cfg': None,
+        'test_evaluator.0.type': 'mmbanet.PanopticMetric',
+        'optim_wrapper.paramwise_cfg.dcn_offset_lr_mult': 0.1,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        override(cfg, options)
+        override(cfg, None)
+    assert cfg.model.backbone.depth == 34
+    assert cfg.optim_wrapper.paramwise_cfg.dcn_offset_lr_mult == 0.1

@@ -18,7 +18,7 @@ from mmbanet.apis.labelled_pictures import read_photo, views_of
 from mmbanet.apis.panoptic_report import PanopticReport
 from mmbanet.apis.tested_images import TestedImages
 from mmbanet.datasets.panoptic_files import partial_folder
-from mmbanet.engine.launch import read_config, replace_data_root
+from mmbanet.engine.launch import override, read_config, replace_data_root
 from mmbanet.messages import counted
 from mmbanet.visualization import class_palette
 from mmbanet.visualization.report import Example, draw_view, report_page
@@ -76,7 +76,7 @@ def run(args: Namespace) -> None:
 def open_model(args: Namespace) -> TestedImages:
     """The test set of the config, which the model predicts."""
     config = read_config(args.what)
-    config.merge_from_dict(args.cfg_options or {})
+    override(config, args.cfg_options)
     if args.data_root:
         replace_data_root(config, args.data_root)
     device = args.device or get_device()

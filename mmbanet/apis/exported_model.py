@@ -51,7 +51,6 @@ class ExportedModel(nn.Module):
             if isinstance(part, (DeformConv2dPack, ModulatedDeformConv2dPack)):
                 part.forward = _DeformConv(part)
         self.with_i2s = isinstance(model, BANet) and model.with_i2s
-        self.with_s2i = isinstance(model, BANet) and model.with_s2i
         strides = [stride[0] for stride in model.rpn_head.prior_generator.strides]
         self.stride = strides[-2] if len(strides) > 4 else strides[-1]
 

@@ -5,7 +5,8 @@ with ``name``, ``width`` and ``height``, and in them ``polygon`` (``points`` "x,
 (``xtl``, ``ytl``, ``xbr``, ``ybr``), ``ellipse`` (``cx``, ``cy``, ``rx``, ``ry``) and ``mask``
 (``left``, ``top``, ``width``, ``height`` and ``rle``, lengths of runs of zeros and ones in turn,
 row by row); each with ``label``, ``z_order`` (higher is in front), perhaps ``rotation`` (degrees,
-clockwise) and ``group_id``, which shapes of one thing have in common.
+clockwise) and ``group_id``, which shapes of one thing have in common. The export of a whole project
+keeps an image in a folder of its ``subset``.
 """
 
 from __future__ import annotations
@@ -98,6 +99,9 @@ def _read_image(element: ElementTree.Element, path: Path, folder: Path) -> Drawn
     name = element.get('name')
     if not name:
         raise ValueError(f'{path}: an <image> without a name; export it again')
+    subset = element.get('subset')
+    if subset and (folder / subset / name).is_file():
+        name = f'{subset}/{name}'
     source = f'{path}: image {name}'
     try:
         size = int(_number(element, 'height')), int(_number(element, 'width'))

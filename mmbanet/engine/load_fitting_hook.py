@@ -18,8 +18,9 @@ class LoadFittingHook(Hook):
     """Completes a checkpoint of another model, or of other classes, by the model's own weights.
 
     Of a weight that the checkpoint lacks or has in another shape, the model keeps its own, as
-    initialised. ``tools/train.py`` registers it where the config has ``load_from``; it is not for
-    tests and resumed trainings, for which a checkpoint must be the model's.
+    initialised. Classifiers of as many classes with other names fit, and are taken over: it says
+    so. ``tools/train.py`` registers it where the config has ``load_from``; it is not for tests and
+    resumed trainings, for which a checkpoint must be the model's.
 
     Raises:
         ValueError: Nothing fits.
@@ -49,9 +50,23 @@ class LoadFittingHook(Hook):
             if names:
                 more = f'; and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
                 lines.append(f'  {what}: {"; ".join(names[:SHOWN])}{more}')
+        if renamed := _renamed(runner, checkpoint):
+            lines.append(f'  as many classes, of other names, which keep their weights: {renamed}')
         level = logging.INFO if len(lines) == 1 else logging.WARNING
         print_log('\n'.join(lines), logger='current', level=level)
         checkpoint['state_dict'] = {**own, **fitting}
+
+
+def _renamed(runner: Runner, checkpoint: dict) -> str:
+    """The classes of the checkpoint that have another name in the training set, if as many."""
+    data_set = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    trained = data_set.get('classes', ())
+    ours = runner.train_dataloader.dataset.metainfo.get('classes', ())
+    if len(trained) != len(ours):
+        return ''
+    pairs = [f'{old} is now {new}' for old, new in zip(trained, ours) if old != new]
+    more = f'; and {len(pairs) - SHOWN} more' if len(pairs) > SHOWN else ''
+    return '; '.join(pairs[:SHOWN]) + more
 
 
 def _by_part(names: Iterable[str]) -> list[str]:

@@ -239,6 +239,18 @@ def test_cvat(cvat, classes):
     ]
 
 
+def test_cvat_of_a_whole_project(cvat, classes):
+    """It keeps an image in a folder of its subset."""
+    (cvat / 'images' / 'Train').mkdir()
+    (cvat / 'images' / 'a.jpg').rename(cvat / 'images' / 'Train' / 'a.jpg')
+    text = CVAT.replace('name="a.jpg"', 'name="a.jpg" subset="Train" task_id="1"')
+    (cvat / 'annotations.xml').write_text(text)
+    run('cvat', cvat, '--classes', classes, *WHOLE)
+    _, content, _ = read(cvat, 'both')
+    assert [image['file_name'] for image in content['images']] == ['Train/a.jpg', 'deep/b.jpg']
+    assert_sound(cvat)
+
+
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
     [

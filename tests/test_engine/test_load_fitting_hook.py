@@ -28,8 +28,19 @@ def said(monkeypatch) -> list[str]:
     return said
 
 
+class Data(torch.utils.data.Dataset):
+    """A training set of three classes."""
+
+    def __init__(self) -> None:
+        self.metainfo = dict(classes=('cat', 'dog', 'sky'))
+
+    def __len__(self) -> int:
+        return 1
+
+
 def load(model, checkpoint: dict) -> None:
-    runner = SimpleNamespace(model=model, _load_from='coco.pth')
+    loader = SimpleNamespace(dataset=Data())
+    runner = SimpleNamespace(model=model, _load_from='coco.pth', train_dataloader=loader)
     LoadFittingHook().after_load_checkpoint(runner, checkpoint)
 
 
@@ -59,6 +70,24 @@ def test_a_checkpoint_of_the_model_is_one_line(said):
     assert said == ['coco.pth: 8 of the 8 weights are taken over']
 
 
+@pytest.mark.parametrize(
+    ('classes', 'expected'),
+    [
+        (('cat', 'horse', 'ground'), 'horse is now dog; ground is now sky'),
+        (('cat', 'dog', 'sky'), None),
+        (('person', 'car'), None),  # another number is another shape
+    ],
+)
+def test_other_classes_of_the_same_number_are_said(said, classes, expected):
+    model = Model(3, 'i2s')
+    meta = dict(dataset_meta=dict(classes=classes))
+    load(model, dict(state_dict=dict(model.state_dict()), meta=meta))
+    lines = ['coco.pth: 8 of the 8 weights are taken over']
+    if expected:
+        lines.append(f'  as many classes, of other names, which keep their weights: {expected}')
+    assert said == ['\n'.join(lines)]
+
+
 def test_a_checkpoint_of_something_else_is_refused(said):
     with pytest.raises(ValueError, match=r'coco\.pth: .* no weight of it fits'):
         load(Model(5, 'i2s'), dict(state_dict=dict(weight=torch.zeros(2))))
@@ -70,8 +99,17 @@ def test_the_runner_calls_it_before_it_loads(tmp_path, said):
     torch.save(dict(state_dict=other.state_dict()), tmp_path / 'coco.pth')
     model = Model(5, 'i2s')
     path = str(tmp_path / 'coco.pth')
-    runner = Runner(model, str(tmp_path), load_from=path, default_scope='mmengine')
+    runner = Runner(
+        model,
+        str(tmp_path),
+        train_dataloader=torch.utils.data.DataLoader(Data()),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        load_from=path,
+        default_scope='mmengine',
+    )
     runner.register_hook(LoadFittingHook(), priority='HIGHEST')
+    runner.build_train_loop(runner.train_loop)
     runner.load_or_resume()
     assert torch.equal(model.backbone.weight, other.backbone.weight)
     assert len(said) == 1

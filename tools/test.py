@@ -44,9 +44,11 @@ def main() -> None:
         cfg.test_cfg.fp16 = True
     if args.image_counts:
         evaluators = cfg.test_evaluator
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            if evaluator['type'] == 'mmbanet.PanopticMetric':
-                evaluator['image_counts'] = str(args.image_counts)
+        evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
+        counting = [of for of in evaluators if of['type'] == 'mmbanet.PanopticMetric']
+        if not counting:
+            raise ValueError('--image-counts: no mmbanet.PanopticMetric in test_evaluator')
+        counting[0]['image_counts'] = str(args.image_counts)
     if args.tta:
         augment_tests(cfg)
     metrics = evaluate(cfg, args.checkpoint)

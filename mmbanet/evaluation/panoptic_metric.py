@@ -197,7 +197,8 @@ class PanopticMetric(BaseMetric):
         if self.image_counts is not None:
             counts = [_total([result], 'PQ', (self.num_classes, 4)) for result in results]
             img_ids = [result['img_id'] for result in results]
-            np.savez_compressed(self.image_counts, img_id=img_ids, counts=counts, is_thing=is_thing)
+            with open(self.image_counts, 'wb') as file:  # of a path NumPy would make another name
+                np.savez_compressed(file, img_id=img_ids, counts=counts, is_thing=is_thing)
         return scores
 
 

@@ -77,8 +77,8 @@ def test_every_image_alone_equals_panopticapi(tmp_path):
 def test_counts_of_images_sum_up_to_the_quality_of_any_of_them(tmp_path):
     truths, encoded = random_set(2, 12)
     paths = write_truth(tmp_path, truths)
-    evaluate(paths, samples_of(encoded), image_counts=str(tmp_path / 'counts.npz'))
-    with np.load(tmp_path / 'counts.npz') as found:
+    evaluate(paths, samples_of(encoded), image_counts=str(tmp_path / 'counts'))
+    with np.load(tmp_path / 'counts') as found:
         img_ids, counts, is_thing = found['img_id'], found['counts'], found['is_thing']
     assert img_ids.tolist() == list(encoded)
     assert is_thing.tolist() == [bool(category['isthing']) for category in CATEGORIES]

@@ -99,6 +99,12 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
         ),
         ('test.py', [CONFIG, 'nowhere.pth'], [], 'checkpoint not found: .*nowhere.pth'),
         (
+            'test.py',
+            [CONFIG, CONFIG, '--image-counts', 'counts.npz'],
+            ['test_evaluator.0.type=CocoMetric'],
+            r'--image-counts: no mmbanet\.PanopticMetric in test_evaluator',
+        ),
+        (
             'train.py',
             [CONFIG],
             ['model.i2s_head.type=mmbanet.I2SHaed'],

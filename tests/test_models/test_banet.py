@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from mmdet.structures.bbox import bbox2roi
@@ -113,6 +115,19 @@ def test_semantic_loss_reaches_the_mask_branch_through_i2s(small_cfg):
     summed_losses(model, *make_batch())['loss_i2s'].backward()
     assert model.roi_head.mask_head.convs[0].conv.weight.grad.abs().sum() > 0
     assert model.roi_head.mask_roi_extractor.phi.weight.grad.abs().sum() > 0
+
+
+def test_the_pyramid_is_let_go_before_i2s(small_cfg):
+    """Or it would count at the peak of memory."""
+    model, levels, alive = build(small_cfg), [], []
+    model.neck.register_forward_hook(lambda *call: levels.extend(map(weakref.ref, call[-1])))
+    model.i2s_head.sim.register_forward_pre_hook(
+        lambda *_: alive.extend(level() is not None for level in levels)
+    )
+    with torch.no_grad():
+        model(*make_batch(), mode='predict')
+    assert levels
+    assert not any(alive)
 
 
 @pytest.mark.parametrize('device', DEVICES)

@@ -147,6 +147,10 @@ def measure(
     for subject in subjects:
         print(f'{subject.name}: parameters, multiply-adds, memory', flush=True)
         rows[subject.name] = measure_once(subject, device)
+    # Once all inferences are measured: memory is taken otherwise after a training step.
+    for subject in subjects:
+        training_bytes = peak_extra_bytes(subject.training_step(), device)
+        rows[subject.name]['training_bytes'] = training_bytes
 
     stages, steps = ({name: [] for name in rows} for _ in range(2))
     read = clock(device)
@@ -175,7 +179,6 @@ def measure_once(subject: Subject, device: str) -> dict:
         'fixed': subject.counts(),
         'gmacs': gmacs_by_stage(subject.model, subject.inference()),
         'bytes': peak_extra_bytes(subject.inference(), device),
-        'training_bytes': peak_extra_bytes(subject.training_step(), device),
         'operators_ms': slowest_operators(subject.inference(), device),
     }
 

@@ -30,6 +30,7 @@ METHODS = (
     ('roi_head.mask_head', 'predict_by_feat', 'mask pasting'),
     ('semantic_head', 'forward', 'semantic head'),
     ('semantic_head', 'predict', 'semantic resizing'),
+    ('', '_instance_features', 'I2S'),
     ('', '_i2s_logits', 'I2S'),
     ('panoptic_head.pixel_decoder', 'forward', 'pixel decoder'),
     ('panoptic_head', 'forward', 'transformer decoder'),

@@ -215,7 +215,8 @@ class PanopticTTAModel(BaseTTAModel):
         if not self.module.with_i2s:
             return view.semantic['seg_preds']
         rois = bbox2roi(_in_view(boxes, reference, view))
-        return self.module._i2s_logits(view.semantic, view.roi_inputs, rois, view.metas)
+        instances = self.module._instance_features(view.roi_inputs, rois)
+        return self.module._i2s_logits(view.semantic, instances, rois, view.metas)
 
 
 def _mean_logits(views: Sequence[tuple[Tensor, dict]], meta: dict) -> tuple[Tensor, dict]:

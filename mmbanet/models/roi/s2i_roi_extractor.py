@@ -89,13 +89,17 @@ class S2IRoIExtractor(SingleRoIExtractor):
                 f'features of {self.phi.in_channels} channels, got '
                 f'{[tuple(feat.shape) for feat in feats]}'
             )
-        crops = super().forward(levels[: len(self.roi_layers)], rois, roi_scale_factor)
         if len(rois) == 0:
             # Keeps F_S in the graph, so that no distributed rank waits for its gradient.
-            return crops + semantic.sum() * 0
-        if roi_scale_factor is not None:
-            rois = self.roi_rescale(rois, roi_scale_factor)
-        return crops + self._semantic_crops(semantic, rois)
+            added = semantic.sum() * 0
+        elif roi_scale_factor is None:
+            added = self._semantic_crops(semantic, rois)
+        else:
+            added = self._semantic_crops(semantic, self.roi_rescale(rois, roi_scale_factor))
+        # Last, when the projected map is gone, and in place: less memory at the peak.
+        crops = super().forward(levels[: len(self.roi_layers)], rois, roi_scale_factor)
+        crops += added
+        return crops
 
     def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
         """phi(crop(F_S)), or phi first where that is less work."""

@@ -43,12 +43,6 @@ class LoadImage(LoadImageFromFile):
         super().__init__(**kwargs)
         self.notices = Notices()
 
-    @classmethod
-    def of(cls, transform: LoadImageFromFile) -> LoadImage:
-        """The one that loads what a transform of mmcv loads."""
-        keys = ('to_float32', 'color_type', 'imdecode_backend', 'ignore_empty', 'backend_args')
-        return cls(**{key: getattr(transform, key) for key in keys})
-
     @property
     def applies_exif(self) -> bool:
         """Whether an image is turned as its EXIF data say."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as coco_mask
 
@@ -18,8 +18,10 @@ VOID = 255  # mmdet's label of pixels without annotation
 
 
 @TRANSFORMS.register_module()
-class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
+class LoadPanopticAnnotations(LoadAnnotations):
     """mmdet's ``LoadPanopticAnnotations``, which checks what it reads, with masks that may overlap.
+
+    Unlike mmdet's, it needs no panopticapi.
 
     Semantics are the PNG's. An instance that brings its own mask, from COCO's instance annotations,
     is taken as it is. The mask of any other is its segment in the PNG; a box that the annotation
@@ -62,15 +64,26 @@ class LoadPanopticAnnotations(MMDetLoadPanopticAnnotations):
             another size.
     """
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        with_bbox: bool = True,
+        with_label: bool = True,
+        with_mask: bool = True,
+        with_seg: bool = True,
+        box_type: str = 'hbox',
+        imdecode_backend: str = 'cv2',
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(
+            with_bbox=with_bbox,
+            with_label=with_label,
+            with_mask=with_mask,
+            with_seg=with_seg,
+            box_type=box_type,
+            imdecode_backend=imdecode_backend,
+            backend_args=backend_args,
+        )
         self.notices = Notices()
-
-    @classmethod
-    def of(cls, transform: MMDetLoadPanopticAnnotations) -> LoadPanopticAnnotations:
-        """The one that loads what a transform of mmdet loads."""
-        keys = ('with_bbox', 'with_label', 'with_mask', 'with_seg', 'box_type', 'backend_args')
-        return cls(**{key: getattr(transform, key) for key in keys})
 
     def transform(self, results: dict) -> dict:
         """Loads boxes, labels, masks and semantics."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os.path as osp
 import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.datasets.transforms import LoadPanopticAnnotations as MMDetLoadPanopticAnnotations
+from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
@@ -60,14 +62,18 @@ class PanopticDataset(CocoPanopticDataset):
             leaves nothing.
     """
 
-    def __init__(self, *args, instances_ann_file: str | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        instances_ann_file: str | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        **kwargs,
+    ) -> None:
         self.notices = Notices()
         self.instances_ann_file = instances_ann_file
-        super().__init__(*args, **kwargs)
-        steps = self.pipeline.transforms
-        steps[:] = [_ours(step) for step in steps]
+        super().__init__(*args, pipeline=[_ours(step) for step in pipeline], **kwargs)
         if self.test_mode:  # an evaluation without some of its images has other figures
-            for step in steps:
+            for step in self.pipeline.transforms:
                 if isinstance(step, LoadImage):
                     step.ignore_empty = False
 
@@ -259,12 +265,15 @@ class PanopticDataset(CocoPanopticDataset):
             return super().__getitem__(int(idx))
 
 
-def _ours(step: Any) -> Any:
-    """The transform of this package in place of the one that checks less."""
-    if type(step) is MMDetLoadPanopticAnnotations:
-        return LoadPanopticAnnotations.of(step)
-    if type(step) is LoadImageFromFile and step.file_client_args is None:
-        return LoadImage.of(step)
+def _ours(step: dict | Callable) -> dict | Callable:
+    """The step of a pipeline with the transform of this package for the one that checks less."""
+    if not isinstance(step, dict):
+        return step
+    found = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
+    if found is MMDetLoadPanopticAnnotations:
+        return dict(step, type=LoadPanopticAnnotations)
+    if found is LoadImageFromFile and step.get('file_client_args') is None:
+        return dict(step, type=LoadImage)
     return step
 
 

@@ -1,5 +1,6 @@
 import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -141,6 +142,18 @@ def test_the_png_is_the_one_that_the_annotation_names(tmp_path, names):
     sample = build(tmp_path, pipeline=PIPELINE)[0]['data_samples']
     assert sample.gt_instances.masks.masks.sum() == 16
     assert sample.gt_sem_seg.sem_seg.unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize('name', ['LoadPanopticAnnotations', 'mmbanet.LoadPanopticAnnotations'])
+def test_nobody_needs_panopticapi(tmp_path, monkeypatch, name):
+    """It wants an old NumPy, and mmdet's transform wants it."""
+    for module in [*sys.modules]:
+        if module.partition('.')[0] == 'panopticapi':
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, 'panopticapi', None)
+    write_dataset(tmp_path, CATEGORIES)
+    sample = build(tmp_path, pipeline=[PIPELINE[0], dict(type=name), PIPELINE[2]])[0]
+    assert sample['data_samples'].gt_instances.masks.masks.sum() == 16
 
 
 @pytest.mark.parametrize('orientation', [3, 6])

@@ -133,9 +133,10 @@ def augment_tests(cfg: Config) -> None:
     pipeline = cfg.get('tta_pipeline')
     if pipeline is None:
         *steps, pack = cfg.test_dataloader.dataset.pipeline
-        keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
+        if 'meta_keys' in pack:  # mmdet's own have both
+            pack = dict(pack, meta_keys=(*pack.meta_keys, 'flip', 'flip_direction'))
         flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
-        views = dict(type='TestTimeAug', transforms=[flips, [dict(pack, meta_keys=keys)]])
+        views = dict(type='TestTimeAug', transforms=[flips, [pack]])
         pipeline = [*steps, views]
     cfg.test_dataloader.dataset.pipeline = pipeline
     cfg.model = dict(cfg.get('tta_model', dict(type='mmbanet.PanopticTTAModel')), module=cfg.model)

@@ -5,10 +5,11 @@ import json
 import warnings
 
 import pytest
+from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 
 from mmbanet.cli.arguments import argument_parser, output_file
-from mmbanet.engine.launch import load_config, override, replace_data_root
+from mmbanet.engine.launch import augment_tests, load_config, override, replace_data_root
 
 from ..conftest import CONFIGS
 
@@ -115,3 +116,14 @@ def test_keys_that_are_there_and_new_ones_are_taken_in_silence():
         override(cfg, None)
     assert cfg.model.backbone.depth == 34
     assert cfg.optim_wrapper.paramwise_cfg.dcn_offset_lr_mult == 0.1
+
+
+@pytest.mark.parametrize('said', [{}, dict(meta_keys=('img_id', 'ori_shape'))])
+def test_views_are_packed_with_what_a_test_needs_and_their_flips(said):
+    """Of a config that leaves the keys to mmdet, all of mmdet's stay."""
+    pack = dict(type='PackDetInputs', **said)
+    cfg = Config(dict(model={}, test_dataloader=dict(dataset=dict(pipeline=[pack]))))
+    augment_tests(cfg)
+    (views,) = cfg.test_dataloader.dataset.pipeline
+    packed = TRANSFORMS.build(views.transforms[-1][0]).meta_keys
+    assert set(packed) == {*TRANSFORMS.build(pack).meta_keys, 'flip', 'flip_direction'}

@@ -87,6 +87,9 @@ def roi_semantic_loss(
     """
     labels = torch.stack([sample.gt_sem_seg.sem_seg[0] for sample in data_samples])
     rois = bbox2roi([sample.gt_instances.bboxes for sample in data_samples])
+    logits = logits.float()  # or mixed precision would round the boxes, too
+    if len(rois) == 0:
+        return logits[:0].sum()  # the mean of no points is NaN
     crops = roi_align(logits, rois, size, logits.shape[-1] / labels.shape[-1], sampling_ratio=1)
     share = (torch.arange(size, device=rois.device) + 0.5) / size
     columns, rows = (
@@ -94,7 +97,7 @@ def roi_semantic_loss(
         for low, high, length in zip(rois[:, 1:3].T, rois[:, 3:].T, labels.shape[:0:-1])
     )
     images = rois[:, 0].long()[:, None, None]
-    return loss(crops.float(), labels[images, rows[:, :, None], columns[:, None]].long())
+    return loss(crops, labels[images, rows[:, :, None], columns[:, None]].long())
 
 
 def resize_logits(logits: Tensor, img_metas: Sequence[dict], rescale: bool) -> list[Tensor]:

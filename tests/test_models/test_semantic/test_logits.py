@@ -236,11 +236,23 @@ def test_loss_inside_boxes_is_that_of_points_spread_over_them():
     torch.testing.assert_close(roi_semantic_loss(loss, logits, samples), expected)
 
 
-def test_loss_inside_boxes_of_images_without_any():
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_mixed_precision_rounds_nothing_of_the_loss_inside_boxes(dtype):
+    logits = torch.randn(1, 5, 8, 12).to(dtype)
+    (sample,) = with_targets(torch.randint(0, 5, (1, 32, 48)))
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[6.3, 1.7, 40.1, 30.2]]))
+    loss = CrossEntropyLoss(avg_non_ignore=True)
+    expected = roi_semantic_loss(loss, logits.float(), [sample])
+    assert torch.equal(roi_semantic_loss(loss, logits, [sample]), expected)
+
+
+@pytest.mark.parametrize('avg_non_ignore', [False, True])
+def test_loss_inside_boxes_of_images_without_any(avg_non_ignore):
     logits = torch.randn(1, 5, 8, 12, requires_grad=True)
     (sample,) = with_targets(torch.zeros(1, 32, 48).long())
     sample.gt_instances = InstanceData(bboxes=torch.zeros(0, 4))
-    loss = roi_semantic_loss(CrossEntropyLoss(avg_non_ignore=True), logits, [sample])
+    loss = CrossEntropyLoss(avg_non_ignore=avg_non_ignore)
+    loss = roi_semantic_loss(loss, logits, [sample])
     loss.backward()
     assert loss == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))

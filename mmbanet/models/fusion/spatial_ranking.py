@@ -18,7 +18,7 @@ from mmbanet.structures import OcclusionGraph
 
 from .checks import check_choice
 from .coverage import Crop, coverage, crops_of_logits, crops_of_masks
-from .head import OcclusionAwareFusionHead
+from .head import READINGS, OcclusionAwareFusionHead
 from .occlusion import explain_occlusion
 
 IGNORED = 255
@@ -80,6 +80,11 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         init_cfg: dict | None = dict(type='Xavier', layer='Conv2d'),  # noqa: B006
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, None, test_cfg, init_cfg)
+        if readings := [name for name in READINGS if name in (test_cfg or {})]:
+            raise ValueError(
+                f'test_cfg.{readings[0]}: not with spatial ranking, which lays objects by their '
+                'ranks; leave it out'
+            )
         check_choice('scored', scored, SCORED)
         check_choice('learned', learned, LEARNED)
         check_choice('learned_from', learned_from, LEARNED_FROM)

@@ -215,6 +215,7 @@ def test_degenerate_inputs(things, stuff, count, size, stride):
         (dict(learned='all'), 'learned must be'),
         (dict(learned_from='boxes'), 'learned_from must be'),
         (dict(test_cfg=dict(score_thr=0.5)), 'missing: nms'),
+        (dict(test_cfg=dict(SETTINGS, removal='joint')), 'test_cfg.removal: not with spatial'),
     ],
 )
 def test_bad_settings(settings, message):

@@ -89,6 +89,17 @@ def check_preference(preference: Tensor, num_objects: int) -> None:
         )
 
 
+def check_common_settings(test_cfg: dict) -> None:
+    """What all fusion heads share: ``score_thr``, ``nms`` and ``stuff_area_limit``."""
+    score, nms, area = (test_cfg[name] for name in ('score_thr', 'nms', 'stuff_area_limit'))
+    if isinstance(score, bool) or not isinstance(score, Real):
+        raise TypeError(f'test_cfg.score_thr must be a number, got {score!r}')
+    if nms is not None and not isinstance(nms, dict):
+        raise TypeError(f'test_cfg.nms must be a dict or None, got {nms!r}')
+    if isinstance(area, bool) or not isinstance(area, Real) or not area >= 0:
+        raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
+
+
 def check_threshold(name: str, value: float) -> None:
     """A share of an area."""
     if isinstance(value, bool) or not isinstance(value, Real):

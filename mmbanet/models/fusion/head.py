@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from numbers import Real
 
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -15,6 +14,7 @@ from mmbanet.structures import OcclusionGraph
 from ..semantic.logits import semantic_labels
 from .base import FusionHead
 from .checks import (
+    check_common_settings,
     check_labels,
     check_masks,
     check_preference,
@@ -210,13 +210,7 @@ def _check_settings(test_cfg: dict) -> None:
             f'have {", ".join(READINGS)}; missing: {", ".join(missing) or "none"}; '
             f'unknown: {", ".join(unknown) or "none"}'
         )
-    score, nms, area = (test_cfg[name] for name in ('score_thr', 'nms', 'stuff_area_limit'))
-    if isinstance(score, bool) or not isinstance(score, Real):
-        raise TypeError(f'test_cfg.score_thr must be a number, got {score!r}')
-    if nms is not None and not isinstance(nms, dict):
-        raise TypeError(f'test_cfg.nms must be a dict or None, got {nms!r}')
-    if isinstance(area, bool) or not isinstance(area, Real) or not area >= 0:
-        raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
+    check_common_settings(test_cfg)
 
 
 def _occlusion_settings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from numbers import Real
 
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -14,7 +13,7 @@ from mmbanet.registry import MODELS
 from ..semantic.logits import LAYOUTS
 from ..semantic.resized_logits import ResizedLogits
 from .base import FusionHead
-from .checks import check_choice, check_labels, check_masks, check_scores
+from .checks import check_choice, check_common_settings, check_labels, check_masks, check_scores
 from .compose import compose_panoptic_map, pixel_data
 from .logit_rules import RULES
 from .logit_rules.panoptic_loss import PanopticLoss
@@ -57,6 +56,8 @@ class LogitFusionHead(FusionHead):
         settings = {} if test_cfg is None else _checked_settings(rule, test_cfg)
         self.rule = RULES[rule](**settings)
         self.semantic_layout = 'all' if self.rule.needs_all_classes else None
+        if not loss_weight >= 0:
+            raise ValueError(f'loss_weight must be 0 or more, got {loss_weight}')
         if loss_weight and rule != 'upsnet':
             raise ValueError(f"loss_weight must be 0 with rule='{rule}', which is not learned")
         self.has_loss = loss_weight > 0
@@ -172,9 +173,7 @@ def _checked_settings(rule: str, test_cfg: dict) -> dict:
             f"have {', '.join(own) or 'nothing else'} with rule='{rule}'; missing: "
             f'{", ".join(missing) or "none"}; unknown: {", ".join(unknown) or "none"}'
         )
-    area = test_cfg['stuff_area_limit']
-    if isinstance(area, bool) or not isinstance(area, Real) or not area >= 0:
-        raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
+    check_common_settings(test_cfg)
     return {name: test_cfg[name] for name in own if name in test_cfg}
 
 

@@ -132,10 +132,13 @@ def test_cascades_are_refused():
     [
         (dict(rule='other'), 'rule must be one of'),
         (dict(rule='jsis', loss_weight=0.1), 'is not learned'),
+        (dict(loss_weight=-0.1), 'loss_weight must be 0 or more, got -0.1'),
         (dict(test_cfg=dict(score_thr=0.5, nms=None)), 'missing: stuff_area_limit'),
         (dict(test_cfg=dict(score_thr=0.5, nms=None, stuff_area_limit=1, pairs=1)), 'unknown: pai'),
+        (dict(test_cfg=dict(score_thr='0.5', nms=None, stuff_area_limit=1)), "number, got '0.5'"),
+        (dict(test_cfg=dict(score_thr=0.5, nms=0.5, stuff_area_limit=1)), 'dict or None, got 0.5'),
     ],
 )
 def test_settings_are_checked(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         LogitFusionHead(**dict(dict(rule='upsnet'), **change))

@@ -88,6 +88,8 @@ class TrueDepth(NamedTuple):
         Returns:
             From predicted to annotated index.
         """
+        if len(masks) == 0:
+            return {}  # of encoded ones, not even a size is known
         iou = np.maximum(_iou(masks, self.amodal), _iou(masks, self.visible))
         iou[labels[:, None] != self.labels] = 0
         matches = {}

@@ -302,11 +302,15 @@ def test_half_of_coco_is_refused(tmp_path, name):
         evaluate({'ann_file': write_truth(tmp_path, [TIE, PERSON]), name: str(tmp_path)})
 
 
-def test_no_instances(tmp_path):
+@pytest.mark.parametrize('saved', [False, True])
+def test_no_instances(tmp_path, saved):
+    """As the model gives them, or as mmdet has saved them."""
     path = write_truth(tmp_path, [TIE, PERSON])
     sample = prediction(tmp_path, [TIE, PERSON])
     for name in ('masks', 'labels', 'scores'):
         sample['pred_instances'][name] = sample['pred_instances'][name][:0]
+    if saved:
+        sample['pred_instances']['masks'] = []
     _, graph = explain_occlusion(
         torch.zeros(0, *SIZE, dtype=torch.bool), torch.zeros(0), torch.zeros(3, *SIZE)
     )

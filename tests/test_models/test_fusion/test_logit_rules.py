@@ -452,6 +452,22 @@ def test_loss_by_hand(count, void, unknown, expected):
     assert loss.item() == pytest.approx(0.1 * expected, rel=1e-5)
 
 
+def test_masks_need_not_be_padded_for_the_loss():
+    instances, logits, _ = scene(2, 1, (8, 8))
+    labels = torch.full((1, 16, 16), 255)
+    labels[0, :8, :8] = T
+    losses = []
+    for size in (8, 16):
+        mask = np.zeros((1, size, size), np.uint8)
+        mask[0, :4, :4] = 1
+        sample = SimpleNamespace(
+            gt_sem_seg=SimpleNamespace(sem_seg=labels),
+            gt_instances=SimpleNamespace(masks=BitmapMasks(mask, size, size)),
+        )
+        losses.append(PanopticLoss(T, 0.1)([instances], logits[None], [sample]))
+    assert torch.equal(*losses)
+
+
 @pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize('count', [0, 1, 3])
 def test_loss_is_finite_and_reaches_logits(count, amp):

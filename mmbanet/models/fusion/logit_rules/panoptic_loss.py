@@ -76,7 +76,7 @@ class PanopticLoss:
 
     def _target(self, labels: Tensor, masks, kept: Tensor, panoptic: Tensor) -> Tensor:
         """(h, w) int64: the channel that each cell should be of."""
-        size = panoptic.shape[1:]
+        size, padded = panoptic.shape[1:], tuple(labels.shape[-2:])
         labels = F.interpolate(labels[None].float(), size=size, mode='nearest-exact')[0, 0].long()
         num_things = self.num_things_classes
         unknown = len(panoptic) - 1 if self.unknown else IGNORED_TARGET
@@ -84,7 +84,8 @@ class PanopticLoss:
         target[labels == IGNORED] = IGNORED_TARGET
         first = len(panoptic) - len(kept) - int(self.unknown)
         if len(kept) > 0:
-            masks = masks[kept.cpu().numpy()].to_tensor(torch.float32, labels.device)
+            masks = masks[kept.cpu().numpy()].pad(padded)  # unless the preprocessor pads masks
+            masks = masks.to_tensor(torch.float32, labels.device)
             masks = F.interpolate(masks[None], size=size, mode='nearest-exact')[0] > 0.5
             for k, mask in enumerate(masks):  # later annotations over earlier ones, as in UPSNet
                 target[mask] = first + k

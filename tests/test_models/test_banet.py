@@ -330,6 +330,11 @@ def test_raw_outputs(small_cfg):
         ({'model.roi_head.mask_head.type': 'FCNMaskHead'}, 'InstanceFeatureMaskHead'),
         ({'model.i2s_head.semantic_channels': 99}, r'semantic_channels: 99, .* has 128'),
         ({'model.i2s_head.instance_channels': 99}, r'instance_channels: 99, .* has 64'),
+        ({'model.i2s_head.stride': 8}, r'i2s_head\.stride: 8, .* which is 4'),
+        (
+            {'model.roi_head.bbox_roi_extractor.semantic_stride': 2},
+            r'roi_head\.bbox_roi_extractor\.semantic_stride: 2, .* which is 4',
+        ),
         (
             {
                 'model.semantic_head': dict(

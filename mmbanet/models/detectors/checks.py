@@ -5,6 +5,8 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import nn
 
 from ..fusion import FusionHead
+from ..roi import S2IRoIExtractor
+from ..semantic import SemanticFeatureHead
 from ..semantic.logits import layout_of
 
 
@@ -32,6 +34,7 @@ def check_parts(detector: nn.Module) -> None:
             'semantic_head: S2I and I2S share its features, which needs '
             f'mmbanet.SemanticFeatureHead, got {type(semantic_head).__name__}'
         )
+    _check_strides(detector)
     if detector.with_s2i:
         _check_s2i(roi_head)
     if detector.with_i2s:
@@ -179,6 +182,25 @@ def _check_width(name: str, attention: nn.Module, given: int) -> None:
         raise ValueError(
             f'{name}: {attention.conv.in_channels}, but the head that they come from has {given}'
         )
+
+
+def _check_strides(detector: nn.Module) -> None:
+    if not isinstance(detector.semantic_head, SemanticFeatureHead):
+        return  # whose stride is its own
+    given = {
+        f'roi_head.{name}.semantic_stride': part.semantic_stride
+        for name, part in detector.roi_head.named_modules()
+        if isinstance(part, S2IRoIExtractor)
+    }
+    if detector.with_i2s:
+        given['i2s_head.stride'] = detector.i2s_head.stride
+    finest = last_stage(detector.roi_head.mask_roi_extractor).featmap_strides[0]
+    for name, stride in given.items():
+        if stride != finest:
+            raise ValueError(
+                f"{name}: {stride}, but F_S has the finest level's stride, which is {finest} in "
+                'featmap_strides of roi_head.mask_roi_extractor'
+            )
 
 
 def _check_s2i(roi_head: nn.Module) -> None:

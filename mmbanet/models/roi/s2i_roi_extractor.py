@@ -47,6 +47,7 @@ class S2IRoIExtractor(SingleRoIExtractor):
             finest_scale=finest_scale,
             init_cfg=init_cfg,
         )
+        self.semantic_stride = semantic_stride
         self.semantic_roi_layer = self.build_roi_layers(roi_layer, [semantic_stride])[0]
         # Without a bias phi commutes with the linear RoI layer, outside the map too.
         self.phi = nn.Conv2d(semantic_channels or 2 * out_channels, out_channels, 1, bias=False)

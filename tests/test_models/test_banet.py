@@ -362,6 +362,13 @@ def test_missing_share_of_boxes(small_cfg):
         MODELS.build(small_cfg.model)
 
 
+@pytest.mark.parametrize('share', [0.8, [60, 100], [1.0, 0.6], [0.6]])
+def test_shares_of_boxes_that_are_none(small_cfg, share):
+    small_cfg.model.train_cfg.i2s.gt_share = share
+    with pytest.raises(ValueError, match=r'train_cfg\.i2s: .* in 0\.\.1, such as .*, got'):
+        MODELS.build(small_cfg.model)
+
+
 def test_unknown_component(small_cfg):
     small_cfg.merge_from_dict({'model.i2s_head.inlay.type': 'mmbanet.RoIInlya'})
     with pytest.raises(KeyError, match=r'mmbanet\.RoIInlya'):

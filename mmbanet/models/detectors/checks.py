@@ -170,11 +170,7 @@ def _check_attention(detector: nn.Module) -> None:
                 head.mam,
                 detector.roi_head.mask_head.conv_logits.in_channels,
             )
-        if detector.train_cfg is not None and 'mam' not in detector.train_cfg:
-            raise ValueError(
-                'train_cfg.mam: mask attention needs the share of ground-truth boxes used in '
-                'training, such as mam=dict(gt_share=(0.6, 1.0))'
-            )
+        _check_gt_share(detector, 'mam', 'mask attention')
 
 
 def _check_width(name: str, attention: nn.Module, given: int) -> None:
@@ -231,8 +227,16 @@ def _check_i2s(detector: nn.Module) -> None:
             raise ValueError(
                 f'i2s_head.{name}: {expected}, but the head that it comes from has {given}'
             )
-    if detector.train_cfg is not None and 'i2s' not in detector.train_cfg:
+    _check_gt_share(detector, 'i2s', 'I2S')
+
+
+def _check_gt_share(detector: nn.Module, key: str, taker: str) -> None:
+    if detector.train_cfg is None:
+        return
+    share = detector.train_cfg.get(key, {}).get('gt_share')
+    bounds = share if isinstance(share, (list, tuple)) and len(share) == 2 else (1, 0)
+    if not 0 <= bounds[0] <= bounds[1] <= 1:
         raise ValueError(
-            'train_cfg.i2s: I2S needs the share of ground-truth boxes used in training, '
-            'such as i2s=dict(gt_share=(0.6, 1.0))'
+            f'train_cfg.{key}: {taker} needs the bounds of the share of ground-truth boxes used in '
+            f'training, in 0..1, such as {key}=dict(gt_share=(0.6, 1.0)), got {share!r}'
         )

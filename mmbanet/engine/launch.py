@@ -25,6 +25,7 @@ def read_config(path: str | os.PathLike) -> Config:
 
     Raises:
         FileNotFoundError: There is no such config.
+        ValueError: A file of another kind.
     """
     path = str(path)
     if path.startswith('mmbanet::'):
@@ -35,6 +36,8 @@ def read_config(path: str | os.PathLike) -> Config:
     if not path.startswith('mmdet::'):
         if not osp.isfile(path):
             raise FileNotFoundError(f'config not found: {osp.abspath(path)}')
+        if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+            raise ValueError(f'{path} is no config: expected a file that ends with .py')
         return Config.fromfile(path)
     try:
         return get_config(path)

@@ -136,6 +136,7 @@ def test_metrics_are_those_of_the_runner_and_hooks_see_the_models_results(cfg, t
         ('no.py', None, FileNotFoundError, r'config not found: /.*no\.py$'),
         (CONFIGS, None, FileNotFoundError, r'config not found: /.*configs$'),
         ('other::no/such.py', None, FileNotFoundError, r'config not found: /.*other::no/such\.py$'),
+        ('trained', None, ValueError, r'model\.pth is no config: expected a file that ends with'),
         (None, None, TypeError, 'config must be a path or a Config, got NoneType'),
         (Config(dict(model=None)), None, ValueError, 'config: model and test_dataloader must be'),
         ('mmdet::no/such.py', None, FileNotFoundError, r'config not found: mmdet::no/such\.py$'),
@@ -150,8 +151,9 @@ def test_metrics_are_those_of_the_runner_and_hooks_see_the_models_results(cfg, t
     ],
 )
 def test_mistakes_in_building(trained, config, checkpoint, error, message):
+    config, checkpoint = (trained if path == 'trained' else path for path in (config, checkpoint))
     with pytest.raises(error, match=message):
-        init_model(config, trained if checkpoint == 'trained' else checkpoint)
+        init_model(config, checkpoint)
 
 
 def test_a_missing_base_is_the_one_that_is_named(tmp_path):

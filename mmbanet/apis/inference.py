@@ -53,7 +53,8 @@ def init_model(
     Raises:
         FileNotFoundError: No such config or checkpoint.
         TypeError: A config that is neither of these.
-        ValueError: A checkpoint of another model; a config without model or test_dataloader.
+        ValueError: A checkpoint of another model; a config without model or test_dataloader; a
+            device that is not there.
     """
     return build_model(inference_config(config, checkpoint, cfg_options), checkpoint, device)
 
@@ -86,6 +87,7 @@ def build_model(
     cfg: Config, checkpoint: str | PathLike | None, device: str | torch.device
 ) -> nn.Module:
     """The model of :func:`init_model`, of a config of :func:`inference_config`."""
+    check_device(device)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     use_safe_loaders()
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -94,6 +96,15 @@ def build_model(
     model.cfg = cfg
     model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
     return model.to(device).eval()
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raises a ValueError for a device that torch does not know, or that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'device {device} cannot be used: {reason}') from error
 
 
 def predict(

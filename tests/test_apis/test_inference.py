@@ -156,6 +156,12 @@ def test_mistakes_in_building(trained, config, checkpoint, error, message):
         init_model(config, checkpoint)
 
 
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ValueError, match=rf'^device {device} cannot be used: [^\n]*$'):
+        init_model(CONFIG, device=device)
+
+
 def test_a_missing_base_is_the_one_that_is_named(tmp_path):
     (tmp_path / 'config.py').write_text("_base_ = 'no_base.py'")
     with pytest.raises(FileNotFoundError, match=r'no_base\.py'):

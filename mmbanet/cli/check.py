@@ -21,8 +21,8 @@ with what follows from PNGs and images without a guess: areas, boxes, sizes, mis
 entries that stand there twice; what is checked then are the copies.
 
 With --config, classes are compared with those of the config, and the sizes of things with its
-anchors. mmdet users know parts of it as tools/misc/browse_dataset.py and
-tools/analysis_tools/optimize_anchors.py.
+anchors. mmdet users know parts of it as
+tools/analysis_tools/browse_dataset.py and optimize_anchors.py.
 
   mmbanet check data/mine
   mmbanet check data/mine/annotations/panoptic_train.json --fix data/mine/mended

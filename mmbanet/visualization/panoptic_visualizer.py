@@ -48,7 +48,7 @@ class PanopticVisualizer(DetLocalVisualizer):
             data_sample: With ``pred_panoptic_seg``.
             draw_gt: Whether the truth is drawn, where the sample has any.
             draw_pred: Whether the prediction is drawn.
-            show: Whether a window shows it, in place of the backends.
+            show: Whether a window shows it, too.
             wait_time: Of the window, in seconds.
             out_file: Where it is written in place of the backends.
             pred_score_thr: Of instances, which a panoptic map has settled already.

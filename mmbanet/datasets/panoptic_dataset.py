@@ -98,7 +98,7 @@ class PanopticDataset(CocoPanopticDataset):
             if is_local(path, self.backend_args) and not osp.exists(path):
                 raise FileNotFoundError(
                     f'{what} not found: {osp.abspath(path)}. Put the data set there, or say where '
-                    'it is: data_root in the config, or --data-root of tools/train.py and test.py'
+                    'it is: data_root in the config, or --data-root on the command line'
                 )
         metainfo = self.metainfo  # each time a copy
         check_classes(metainfo)

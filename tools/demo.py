@@ -72,8 +72,8 @@ class Progress(Hook):
 
 def main() -> None:
     """Runs the steps; each says what it does and how long it took."""
-    parser = argument_parser(__doc__, str(CONFIG))
-    parser.set_defaults(work_dir='work_dirs/demo', data_root='data/scenes')
+    parser = argument_parser(__doc__, str(CONFIG), 'work_dirs/demo')
+    parser.set_defaults(data_root='data/scenes')
     parser.add_argument(
         '--images', type=int, nargs=2, default=(1000, 200), metavar=('TRAIN', 'VAL')
     )

@@ -29,7 +29,9 @@ class CfgOptions(argparse.Action):
         DictAction(self.option_strings, self.dest)(*arguments)
 
 
-def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
+def argument_parser(
+    description: str, default_config: str | None = None, default_work_dir: str | None = None
+) -> argparse.ArgumentParser:
     """Parser with the arguments that ``tools/train.py`` and ``tools/test.py`` have in common."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -38,7 +40,9 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
         'config', nargs='?' if default_config else None, default=default_config, help='config file'
     )
     parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)'
+        '--work-dir',
+        default=default_work_dir,
+        help=f'folder for logs and checkpoints (default: {default_work_dir or "work_dirs/CONFIG"})',
     )
     parser.add_argument(
         '--cfg-options',

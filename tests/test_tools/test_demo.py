@@ -8,6 +8,12 @@ import pytest
 from .test_train_and_test import TWO_ITERATIONS
 
 
+def test_help_says_where_it_works(call_tool, capsys):
+    with pytest.raises(SystemExit):
+        call_tool('demo.py', '--help')
+    assert '(default: work_dirs/demo)' in ' '.join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_prints_both_rows_and_draws(call_tool, tmp_path, capsys):
     data, work = tmp_path / 'scenes', tmp_path / 'work'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from os import PathLike
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
 from mmbanet.messages import check_found
 
+from .inference import NO_CHECKPOINT
 from .settled_classes import settle_classes
 
 
@@ -31,6 +33,8 @@ def evaluate(
         ValueError: A checkpoint of another model.
     """
     check_found('checkpoint', checkpoint)
+    if checkpoint is None:
+        warnings.warn(NO_CHECKPOINT, stacklevel=2)
     config = config.copy()
     settle_classes(config, checkpoint)
     # A checkpoint's weights are the averaged ones where a training averages; to look for more in it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
+import warnings
 from functools import partial
 from os import PathLike
 
@@ -27,6 +28,8 @@ from mmbanet.messages import check_found
 from .settled_classes import settle_classes
 
 Image = str | PathLike | np.ndarray
+
+NO_CHECKPOINT = 'no checkpoint: weights are random, but for those that parts of the config bring'
 
 
 def init_model(
@@ -91,7 +94,9 @@ def build_model(
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     use_safe_loaders()
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    if checkpoint is not None:
+    if checkpoint is None:
+        warnings.warn(NO_CHECKPOINT, stacklevel=2)
+    else:
         load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
     model.cfg = cfg
     model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo

@@ -156,6 +156,13 @@ def test_mistakes_in_building(trained, config, checkpoint, error, message):
         init_model(config, checkpoint)
 
 
+def test_random_weights_are_told(cfg):
+    with pytest.warns(UserWarning, match='no checkpoint: weights are random'):
+        init_model(CONFIG)
+    with pytest.warns(UserWarning, match='no checkpoint: weights are random'):
+        evaluate(cfg, None)
+
+
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
 def test_a_device_that_is_not_there_is_named(device):
     with pytest.raises(ValueError, match=rf'^device {device} cannot be used: [^\n]*$'):

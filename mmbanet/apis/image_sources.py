@@ -75,7 +75,7 @@ def find_images(inputs: Input | Iterable[Input]) -> list[Found]:
         TypeError: An input of another type.
         ValueError: An array that is no image.
     """
-    if isinstance(inputs, (str, PathLike, int, np.ndarray)):
+    if isinstance(inputs, (str, np.ndarray)) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     return [Found(*item) for number, i in enumerate(inputs) for item in _expand(i, number)]
 

@@ -7,6 +7,7 @@ been looked at: a few kilobytes can claim to be an image that no memory holds.
 from __future__ import annotations
 
 import io
+import os
 import os.path as osp
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,9 +68,10 @@ def read_image(path: str | PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: There is no such file.
+        TypeError: It is no path.
         ValueError: The file is no image, or has more pixels than can be trusted.
     """
-    check_regular(str(path), 'image')
+    check_regular(os.fspath(path), 'image')
     return decode_image(Path(path).read_bytes(), path)
 
 

@@ -123,10 +123,13 @@ def test_files_of_a_pattern_are_named_below_its_fixed_folders(pattern, tmp_path,
     assert [item.name for item in find_images('*/*.png')] == ['a/1', 'b/1']
 
 
-@pytest.mark.parametrize(('given', 'error'), [(1.5, TypeError), (grey(1)[..., 0], ValueError)])
+@pytest.mark.parametrize(
+    ('given', 'error'), [(1.5, TypeError), (None, TypeError), (grey(1)[..., 0], ValueError)]
+)
 def test_what_is_no_image(given, error):
-    with pytest.raises(error, match='images must be'):
-        find_images([given])
+    for inputs in (given, [given]):
+        with pytest.raises(error, match='images must be'):
+            find_images(inputs)
 
 
 def test_a_link_that_leads_nowhere_is_found_and_cannot_be_read(tmp_path):

@@ -25,6 +25,11 @@ PIPELINE = [
 META = dict(classes=('cat', 'sky'), thing_classes=('cat',), stuff_classes=('sky',))
 
 
+def test_what_is_no_path():
+    with pytest.raises(TypeError, match='not list'):
+        read_image(['1.jpg'])
+
+
 def write_set(root, count=4):
     """Images with a cat on the sky; all intact."""
     images, annotations = [], []

@@ -87,7 +87,7 @@ def _annotated_classes(cfg: Config) -> dict:
     raise FileNotFoundError(
         f'annotation file not found: {osp.abspath(files[0])}, which names the classes. Put the '
         'data set there, or say where it is: data_root in the config, or --data-root of '
-        'tools/train.py and test.py; mmbanet convert makes it of other formats'
+        'tools/train.py, test.py and mmbanet report; mmbanet convert makes it of other formats'
     )
 
 

@@ -98,7 +98,8 @@ class PanopticDataset(CocoPanopticDataset):
             if is_local(path, self.backend_args) and not osp.exists(path):
                 raise FileNotFoundError(
                     f'{what} not found: {osp.abspath(path)}. Put the data set there, or say where '
-                    'it is: data_root in the config, or --data-root on the command line'
+                    'it is: data_root in the config, or --data-root of tools/train.py, test.py and '
+                    'mmbanet report'
                 )
         metainfo = self.metainfo  # each time a copy
         check_classes(metainfo)

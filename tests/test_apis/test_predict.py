@@ -185,6 +185,14 @@ def test_resume_refuses_predictions_of_another_model(predicted, checkpoint, phot
     assert {path: path.read_bytes() for path in out.rglob('*.*n*')} == before
 
 
+def test_a_folder_without_predictions_is_of_no_model(checkpoint, photos, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'model.json').write_text('{"weights": "of a run that was interrupted"}')
+    main([*map(str, [CONFIG, checkpoint, photos / 'first.jpg']), '--out', str(out)])
+    assert 'interrupted' not in (out / 'model.json').read_text()
+
+
 def test_resume_names_what_is_of_other_images(predicted, checkpoint, photos, tmp_path, capsys):
     shutil.copytree(predicted, tmp_path / 'out')
     moved = shutil.copytree(photos / 'süd', tmp_path / 'moved' / 'süd').parent

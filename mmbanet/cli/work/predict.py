@@ -98,7 +98,7 @@ def check_same_model(out: Path, model: nn.Module, rank: int) -> None:
         ValueError: The predictions there are another's.
     """
     record, fingerprint = out / 'model.json', prediction_fingerprint(model)
-    if record.exists():
+    if record.exists() and (out / 'segments').exists():
         changed = differences(read_json(str(record), 'record of mmbanet predict'), fingerprint)
         if changed:
             raise ValueError(

@@ -55,8 +55,10 @@ def fit_anchors(sizes: Sequence[tuple[float, float, int, int]], cfg: Config) -> 
         raise ValueError('no thing to compare anchors with')
     rpn, model = cfg.model.get('rpn_head') or {}, cfg.model
     if 'anchor_generator' not in rpn:
-        raise ValueError('model.rpn_head.anchor_generator is not in the config: it has no anchors')
-    resize = [s for s in get_test_pipeline_cfg(cfg) if s['type'].endswith('Resize')]
+        raise ValueError('model.rpn_head.anchor_generator is not in the config')
+    # MMEngine's pure Python configs have the class itself.
+    steps = [(getattr(s['type'], '__name__', s['type']), s) for s in get_test_pipeline_cfg(cfg)]
+    resize = [step for name, step in steps if name.endswith('Resize')]
     if not resize or 'scale' not in resize[0]:
         raise ValueError('the test pipeline of the config has no Resize with a scale')
     generator = TASK_UTILS.build(rpn['anchor_generator'])

@@ -339,8 +339,20 @@ train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=data
     with pytest.raises(SystemExit, match='1 error,'):
         main([str(root), '--config', str(cfg)])
     assert 'must be the 133 classes of the data set' in capsys.readouterr().out
-    cfg.write_text(cfg.read_text() + 'classes_from_annotations = True')
+    cfg.write_text(cfg.read_text().replace('rpn_head=', 'query_head='))
+    with pytest.raises(SystemExit, match='1 error,'):
+        main([str(root), '--config', str(cfg)])
+    printed = capsys.readouterr().out
+    assert 'must be the 133 classes of the data set' in printed
+    assert 'not compared with anchors: model.rpn_head.anchor_generator is not in' in printed
+    text += 'classes_from_annotations = True'
+    cfg.write_text(text.replace('THRESHOLD', '0.5'))
     main([str(root), '--config', str(cfg)])
+    text = 'from mmdet.datasets.transforms import Resize\n' + text.replace("'Resize'", 'Resize')
+    cfg.write_text(text.replace('THRESHOLD', '0.5'))
+    capsys.readouterr()
+    main([str(root), '--config', str(cfg)])
+    assert 'without a matching anchor: 0 of 4 things' in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not COCO_SAMPLE.exists(), reason="needs a sample of COCO's val2017")

@@ -98,7 +98,11 @@ def compare_with_config(
         with findings.apart('classes'):
             file.labels(data_set.metainfo)
     if counts.thing_sizes:
-        fit = fit_anchors(counts.thing_sizes, cfg)
+        try:
+            fit = fit_anchors(counts.thing_sizes, cfg)
+        except ValueError as error:
+            print(f'{split.ann_file}: things are not compared with anchors: {error}')
+            return
         if fit.unmatched > TOLERATED_SHARE * fit.things:
             remedy = 'change model.rpn_head.anchor_generator.scales, or the scale of Resize'
             findings.say('anchors', f'{split.ann_file}: {fit}; {remedy}')

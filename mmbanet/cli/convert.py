@@ -74,11 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_instances(add_kind(kinds, 'instances', 'instances JSON and label images', INSTANCES))
     for kind, what in (('labelme', LABELME), ('cvat', CVAT)):
         of_tool = add_kind(kinds, kind, f'annotations made with {kind}', what)
-        add_root(of_tool)
-        add_classes(of_tool)
-        of_tool.add_argument(
+        add_root(of_tool).add_argument(
             '--val-share', type=float, help='share of the images for validation, such as 0.2'
         )
+        add_classes(of_tool)
         where = 'folder of JSON files' if kind == 'labelme' else 'XML file'
         of_tool.add_argument('--annotations', help=f'{where} below ROOT; {{split}} is the split')
         if kind == 'cvat':
@@ -109,13 +108,15 @@ def add_kind(
     return parser
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """Arguments of what lies in one folder."""
+def add_root(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Arguments of what lies in one folder; returns the group of those that split it."""
     parser.add_argument('root', type=Path, help='folder of the data set')
     parser.add_argument('--out', type=Path, help='folder to write to (default: ROOT)')
-    parser.add_argument(
+    split_by = parser.add_mutually_exclusive_group()
+    split_by.add_argument(
         '--splits', nargs='+', default=['train', 'val'], help='(default: train val)'
     )
+    return split_by
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:

@@ -138,6 +138,8 @@ def test_a_folder_is_split_the_same_each_time(tmp_path, classes):
     assert sorted([*names[0], *names[1]]) == [f'{number}.jpg' for number in range(5)]
     with pytest.raises(ValueError, match=r'val_share must leave .* got 0\.01 of 5 images'):
         run('labelme', root, '--classes', classes, '--val-share', 0.01, '--out', tmp_path / 'x')
+    with pytest.raises(SystemExit):
+        run('labelme', root, '--classes', classes, '--val-share', 0.4, '--splits', 'a', 'b')
     run('labelme', root, '--classes', classes, '--val-share', 0.4)
     assert_sound(root)  # though both parts have one folder, with the annotations in it
 

@@ -488,6 +488,8 @@ def test_every_row_has_its_configs(tool, data):
         # OCFusion has nothing to learn where masks never overlap.
         if (data, number) == ('camvid', 1):
             assert missing == ['ocfusion/ocfusion_r18_fpn_camvid']
+        elif (data, number) == ('coco', 1):  # for which the paper chose its weights
+            assert missing == ['banet/banet_r50_fpn_1x_coco_full_losses']
         else:
             assert bool(missing) == (small and number in (3, 4)), missing
 

@@ -156,6 +156,11 @@ TABLES = {
                 (NONE,) * len(QUALITIES),
                 checkpoint_of=DFM,
             ),
+            Row(
+                ('mmbanet', 'val', 'R50', 'semantic losses not halved'),
+                'banet/banet_{backbone}_fpn_{end}_full_losses',
+                (NONE,) * len(QUALITIES),
+            ),
         ),
         subset='COCO',
         compared_with=1,

@@ -157,7 +157,7 @@ TABLES = {
                 checkpoint_of=DFM,
             ),
             Row(
-                ('mmbanet', 'val', 'R50', 'semantic losses not halved'),
+                ('mmbanet', 'val', 'R50', 'semantic losses at full weight'),
                 'banet/banet_{backbone}_fpn_{end}_full_losses',
                 (NONE,) * len(QUALITIES),
             ),

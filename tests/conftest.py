@@ -35,6 +35,8 @@ DEVICES = [
         'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
     ),
 ]
+# What takes processes of a training seconds to import; torch's optimizers import the first.
+PRELOADED = ['torch._dynamo', *(f'mmbanet.{name}' for name in ('datasets', 'evaluation', 'models'))]
 # One real COCO val2017 image with its panoptic annotation, in the official layout.
 COCO_SAMPLE = Path(os.environ.get('MMBANET_COCO_SAMPLE', ROOT.parent / 'shared' / 'coco_sample'))
 
@@ -177,7 +179,7 @@ def run_on_two_ranks(function: Callable, folder: Path, *arguments: Any) -> list[
     a server that has imported what takes seconds.
     """
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmbanet.models', 'mmbanet.evaluation', 'mmbanet.datasets'])
+    context.set_forkserver_preload(PRELOADED)
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = str(free.getsockname()[1])

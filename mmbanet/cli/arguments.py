@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -14,6 +15,21 @@ def setting(text: str) -> str:
     if '=' not in text:
         raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
     return text
+
+
+def share(text: str) -> float:
+    """For ``argparse``: a number of 0 to 1.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'expected a number of 0 to 1, got {text!r}')
+    return number
 
 
 class CfgOptions(argparse.Action):
@@ -55,6 +71,12 @@ def argument_parser(
     # torch.distributed.launch passes this argument, torchrun sets the environment variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+def check_folder(folder: Path) -> None:
+    """Raises a NotADirectoryError if what is to be a folder, old or new, is something else."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is not a folder: another --out')
 
 
 def check_empty(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from glob import has_magic
 from pathlib import Path
 
-from mmbanet.cli.arguments import CfgOptions
+from mmbanet.cli.arguments import CfgOptions, check_folder
 from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for images in args.images:
         if not (images.isdecimal() or has_magic(images)):
             check_found('image or folder', images)
+    check_folder(args.out)
     if (args.out / 'segments').exists() and not args.resume:
         raise FileExistsError(f'{args.out} holds predictions: --resume goes on, or another --out')
     with quiet_imports():

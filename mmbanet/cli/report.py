@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbanet.cli.arguments import CfgOptions, check_empty
+from mmbanet.cli.arguments import CfgOptions, check_empty, share
 from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('--score-thrs', SCORES, 'least scores to try (default: 0.3 to 0.8)'),
         ('--overlap-thrs', OVERLAPS, 'removal_thr (mask_overlap) to try (default: 0.3 0.5 0.7)'),
     ):
-        parser.add_argument(name, nargs='*', type=float, default=values, metavar='THR', help=what)
+        parser.add_argument(name, nargs='*', type=share, default=values, metavar='THR', help=what)
     parser.add_argument('--device', help='such as cuda:0 (default: the GPU if there is one)')
     parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
     parser.add_argument('--cfg-options', action=CfgOptions, help='overrides of the config')

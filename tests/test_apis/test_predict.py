@@ -151,6 +151,13 @@ def test_panopticapi_reads_it(predicted):
     assert stat.pq_average(categories, None)[0]['pq'] == 1
 
 
+def test_a_file_in_place_of_the_folder(checkpoint, photos, monkeypatch, tmp_path):
+    (tmp_path / 'out').touch()
+    monkeypatch.setattr('mmbanet.cli.predict.quiet_imports', None)  # told before that
+    with pytest.raises(NotADirectoryError, match='out is not a folder: another --out'):
+        main([str(CONFIG), str(checkpoint), str(photos), '--out', str(tmp_path / 'out')])
+
+
 def test_resume_does_what_is_left_and_nothing_twice(predicted, checkpoint, photos, capsys):
     command = [*map(str, [CONFIG, checkpoint, photos]), '--out', str(predicted)]
     with pytest.raises(FileExistsError, match=r'holds predictions: --resume goes on'):

@@ -219,6 +219,14 @@ def test_what_has_no_prediction_is_told(predictions, scenes, tmp_path, capsys):
     assert any('Not read, and not counted: 1 image.' in fact for fact in facts)
 
 
+@pytest.mark.parametrize('option', ['--score-thrs', '--overlap-thrs'])
+@pytest.mark.parametrize('threshold', ['1.5', '-0.1', 'nan', 'half'])
+def test_thresholds_that_are_none(option, threshold, capsys):
+    with pytest.raises(SystemExit):
+        main([str(CONFIG), 'x.pth', '--out', 'out', option, '0.5', threshold])
+    assert f"expected a number of 0 to 1, got '{threshold}'" in capsys.readouterr().err
+
+
 def test_mistakes_are_told(command, predictions, scenes, tmp_path):
     out = ['--out', str(tmp_path / 'out')]
     truth = ['--truth', str(scenes / 'annotations' / 'panoptic_val.json')]

@@ -356,6 +356,13 @@ def test_combinations_that_cannot_work_are_refused(small_cfg, overrides, message
         MODELS.build(small_cfg.model)
 
 
+@pytest.mark.parametrize('test_cfg', [None, dict(rpn={}, rcnn={})])
+def test_missing_settings_of_fusion(small_cfg, test_cfg):
+    small_cfg.model.test_cfg = test_cfg
+    with pytest.raises(TypeError, match=r'test_cfg\.panoptic is missing'):
+        MODELS.build(small_cfg.model)
+
+
 def test_missing_share_of_boxes(small_cfg):
     small_cfg.model.train_cfg.pop('i2s')
     with pytest.raises(ValueError, match='gt_share'):

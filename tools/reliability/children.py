@@ -21,8 +21,12 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
 _SERVER = multiprocessing.get_context('forkserver')
-# The server looks at PYTHONPATH, not at sys.path: in the tests it finds the installed package only.
-_SERVER.set_forkserver_preload([f'{__package__}.preloaded', 'mmbanet.apis'])
+# The server looks at PYTHONPATH, not at sys.path: in the tests it finds the installed packages only.
+# torch's optimizers import the second, which takes two seconds.
+_SERVER.set_forkserver_preload(
+    [f'{__package__}.preloaded', 'torch._dynamo']
+    + [f'mmbanet.{name}' for name in ('apis', 'datasets', 'engine', 'evaluation', 'models')]
+)
 #: What a tool's output begins with.
 BEGUN = 'begun'
 # What is taken out, in the children as well.

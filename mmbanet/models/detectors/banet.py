@@ -79,6 +79,8 @@ class BANet(TwoStagePanopticSegmentor):
         data_preprocessor: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
     ) -> None:
+        if 'panoptic' not in (test_cfg or {}):
+            raise TypeError("test_cfg.panoptic is missing: the fusion head's settings")
         super().__init__(
             backbone=backbone,
             neck=neck,

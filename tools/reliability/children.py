@@ -21,7 +21,7 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
 _SERVER = multiprocessing.get_context('forkserver')
-# The server looks at PYTHONPATH, not at sys.path: in the tests it finds the installed packages only.
+# The server looks at PYTHONPATH, not at sys.path: in the tests it finds what is installed only.
 # torch's optimizers import the second, which takes two seconds.
 _SERVER.set_forkserver_preload(
     [f'{__package__}.preloaded', 'torch._dynamo']

@@ -59,6 +59,8 @@ def roi_align(
 
         # Contiguous, since mmcv reads the channels-last layout wrongly.
         input, rois = input.contiguous(), rois.to(input.dtype).contiguous()
+        if not len(rois):  # CUDA refuses a kernel without blocks
+            return input.flatten()[:0].view(0, input.shape[1], height, width)
         return mmcv_roi_align(
             input, rois, (height, width), spatial_scale, sampling_ratio, 'avg', aligned
         )

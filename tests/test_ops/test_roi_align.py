@@ -269,6 +269,15 @@ def test_nothing_to_do(shape, num_rois):
     assert input.grad.shape == shape
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_cuda_without_rois():
+    input = torch.zeros(2, 3, 4, 4, device='cuda', requires_grad=True)
+    crops = roi_align(input, torch.zeros(0, 5, device='cuda'), 2)
+    crops.sum().backward()
+    assert crops.shape == (0, 3, 2, 2)
+    assert input.grad.shape == input.shape
+
+
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
 def test_registrations(layout):
     case = random_case(5)

@@ -334,26 +334,34 @@ def test_readme_is_short():
 
 
 @pytest.mark.parametrize(
-    ('page', 'heading', 'table_of'),
+    ('page', 'before', 'table_of', 'chosen'),
     [
-        ('README.md', '## Results', 'scenes/table_1'),
+        ('README.md', '## Results', 'scenes/table_1', range(7)),
+        ('README.md', "On CamVid's street frames", 'camvid/table_2', [0, 3, 5]),
+        ('README.md', 'On scenes composed of its frames', 'photo_scenes/table_2', [0, 3, 5]),
         *(
-            ('docs/results.md', f'### Table {number}:', f'scenes/table_{number}')
+            ('docs/results.md', f'### Table {number}:', f'scenes/table_{number}', None)
             for number in (1, 2, 3, 4, 6)
         ),
-        ('docs/results.md', '### Table 2 on street frames', 'camvid/table_2'),
-        ('docs/results.md', '### Table 2 on composed photographs', 'photo_scenes/table_2'),
+        ('docs/results.md', '### Table 2 on street frames', 'camvid/table_2', None),
+        (
+            'docs/results.md',
+            '### Table 2 on composed photographs',
+            'photo_scenes/table_2',
+            None,
+        ),
     ],
 )
-def test_figures_are_those_that_were_written(page, heading, table_of):
+def test_figures_are_those_that_were_written(page, before, table_of, chosen):
     """Row by row, as tools/reproduce.py has them in its JSON."""
-    section = (ROOT / page).read_text().partition(f'\n{heading}')[2]
+    section = (ROOT / page).read_text().partition(f'\n{before}')[2]
     (table,) = re.findall(r'\n\n((?:\|.*\n)+)', section)[:1]
     heads, _, *rows = (
         [cell.strip() for cell in line.split('|')[1:-1]] for line in table.split('\n')[:-1]
     )
     written = json.loads((RESULTS / f'{table_of}.json').read_text())['rows']
-    assert len(rows) == (7 if page == 'README.md' else len(written))
+    written = [written[k] for k in chosen or range(len(written))]
+    assert len(rows) == len(written)
     compared = 0
     for row, of in zip(rows, written):
         for head, cell in zip(heads, row):
@@ -365,6 +373,24 @@ def test_figures_are_those_that_were_written(page, heading, table_of):
                 assert cell.partition(' (')[0] == expected, (row, head)
                 compared += 1
     assert compared >= 3 * len(rows)
+
+
+def test_costs_are_those_that_were_measured():
+    section = (ROOT / 'docs' / 'results.md').read_text().partition('## Cost of whole models')[2]
+    models = json.loads((RESULTS / 'compare_models_cpu.json').read_text())['models'].values()
+    _, _, *rows = re.findall(r'\n\n((?:\|.*\n)+)', section)[0].splitlines()
+    first = next(iter(models))
+    for row, model in zip(rows, models, strict=True):
+        _, *cells = (cell.strip() for cell in row.split('|')[1:-1])
+        assert cells == [
+            f'{model["parameters"] / 1e6:.1f}',
+            f'{sum(model["gmacs"].values()):.0f}',
+            f'{model["total_ms"]:.0f}',
+            f'{model["total_ms"] / first["total_ms"]:.2f}',
+            f'{model["bytes"] / 1e6:.0f}',
+            f'{model["training_ms"]:.0f}',
+            f'{model["training_ms"] / first["training_ms"]:.2f}',
+        ]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="MyST's parser wants Python 3.11")

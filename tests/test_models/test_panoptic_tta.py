@@ -1,6 +1,7 @@
 """Test-time augmentation: what it must not change, and the means that it takes."""
 
 import copy
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mmbanet.models.detectors.panoptic_tta import _distinct, _mean_logits, _move
 from mmbanet.scenes import generate_scenes
 
 from ..conftest import CONFIGS
-from .families import narrow, panoptic_fpn
+from .families import narrow, occlusion_aware, panoptic_fpn, with_cascade, with_htc
 
 SCENES = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
 HEIGHT, WIDTH = 48, 72  # of the original image
@@ -75,10 +76,24 @@ def of_mmdets_fusion():
     return build(cfg)
 
 
-@pytest.mark.parametrize('repeated', [1, 2, 4])
-@pytest.mark.parametrize('kind', ['banet', 'PanopticFPN'])
+CASCADES = {
+    'cascade': with_cascade,
+    'HTC': with_htc,
+    'HTC with its semantic branch': lambda cfg: with_htc(cfg, True),
+}
+
+
+def cascade(kind):
+    return build(CASCADES[kind](occlusion_aware(panoptic_fpn())))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'repeated'),
+    [*product(['banet', 'PanopticFPN'], [1, 2, 4]), *((kind, 2) for kind in CASCADES)],
+)
 def test_views_that_are_all_the_same_change_no_bit(banet, images, kind, repeated):
-    model = banet if kind == 'banet' else of_mmdets_fusion()
+    others = {'banet': lambda: banet, 'PanopticFPN': of_mmdets_fusion}
+    model = others[kind]() if kind in others else cascade(kind)
     plain = model.test_step(view(images))
     found = predict(model, *(view(images) for _ in range(repeated)))
     assert len(found) == len(images)
@@ -116,6 +131,18 @@ def test_an_image_and_its_mirror_image_are_predicted_alike(banet, images, flip):
         assert (found.masks == expected.masks.flip(axes)).float().mean() > 0.99
         same = a.pred_panoptic_seg.segment_ids == b.pred_panoptic_seg.segment_ids.flip(axes)
         assert same.float().mean() > 0.95
+
+
+@pytest.mark.parametrize('kind', CASCADES)
+def test_masks_of_cascades_are_turned_back_once(images, kind):
+    mirrored = images.flip(-1)
+    model = cascade(kind)
+    (one, _), (other, _) = (
+        predict(model, view(x), view(x, flip='horizontal')) for x in (images, mirrored)
+    )
+    found, expected = one.pred_instances, other.pred_instances
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
+    assert (found.masks == expected.masks.flip(-1)).float().mean() > 0.99
 
 
 def test_views_of_other_sizes_have_the_original_s_size(banet, images):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from mmdet.models.layers import multiclass_nms
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi, bbox_flip
 from mmdet.utils import InstanceList
 from mmengine.model import BaseTTAModel
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmbanet.registry import MODELS
 
+from ..replaced import replaced
 from ..semantic.logits import resize_logits
 from .banet import BANet, boxes_in_input
 from .checks import asks_for, last_stage
@@ -153,12 +154,7 @@ class PanopticTTAModel(BaseTTAModel):
         boxes, scores = [], []
         for view in views:
             of_view = _in_view(proposals, reference, view)
-            raw = model.roi_head.predict_bbox(
-                view.roi_inputs,
-                view.metas,
-                [InstanceData(bboxes=item) for item in of_view],
-                rcnn_test_cfg=None,  # without one, all class scores, and no NMS
-            )
+            raw = self._raw_boxes(view, [InstanceData(bboxes=item) for item in of_view])
             metas = zip(view.metas, reference.metas)
             boxes.append([_moved(r.bboxes, *pair) for r, pair in zip(raw, metas)])
             scores.append([r.scores for r in raw])
@@ -169,6 +165,20 @@ class PanopticTTAModel(BaseTTAModel):
             )
             detections.append(InstanceData(bboxes=kept[:, :-1], scores=kept[:, -1], labels=labels))
         return detections
+
+    def _raw_boxes(self, view: _View, proposals: InstanceList) -> InstanceList:
+        """Boxes of proposals with all class scores."""
+        roi_head = self.module.roi_head
+        predict, found = roi_head.predict_bbox, []
+
+        def record(*args, **settings) -> None:
+            # Without a test_cfg, RoI heads give every box all class scores, and do no NMS.
+            found.extend(predict(*args, **dict(settings, rcnn_test_cfg=None)))
+
+        # As a whole: only the head itself knows what it looks at beside the pyramid.
+        with replaced(roi_head, predict_bbox=record, predict_mask=lambda *_, **__: None):
+            roi_head.predict(view.roi_inputs, proposals, _turned_samples(view))
+        return found
 
     def _masks(
         self, views: Sequence[_View], reference: _View, detections: InstanceList
@@ -201,11 +211,10 @@ class PanopticTTAModel(BaseTTAModel):
             InstanceData(bboxes=of_view, labels=item.labels, scores=item.scores)
             for of_view, item in zip(boxes, detections)
         ]
-        head.predict_by_feat = record  # hides the method of its class, which would paste them
-        try:
-            self.module.roi_head.predict_mask(view.roi_inputs, view.metas, given)
-        finally:
-            del head.predict_by_feat
+        roi_head = self.module.roi_head
+        boxes_as_given = replaced(roi_head, predict_bbox=lambda *_, **__: given)
+        with boxes_as_given, replaced(head, predict_by_feat=record):  # which would paste them
+            roi_head.predict(view.roi_inputs, given, _turned_samples(view))
         if not found:  # no boxes: the mask head was not asked
             return [item.bboxes.new_zeros((0, 1, 1, 1)) for item in detections]
         return [_unflipped(item, view.flip) for item in found]
@@ -217,6 +226,11 @@ class PanopticTTAModel(BaseTTAModel):
         rois = bbox2roi(_in_view(boxes, reference, view))
         instances = self.module._instance_features(view.roi_inputs, rois)
         return self.module._i2s_logits(view.semantic, instances, rois, view.metas)
+
+
+def _turned_samples(view: _View) -> SampleList:
+    """Samples of which RoI heads do not turn back what they predict: cascades fail at it."""
+    return [DetDataSample(metainfo=dict(meta, flip=False)) for meta in view.metas]
 
 
 def _mean_logits(views: Sequence[tuple[Tensor, dict]], meta: dict) -> tuple[Tensor, dict]:

@@ -6,8 +6,7 @@ Shapes: N images, K detections.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from mmbanet.registry import MODELS
 
 from ..fusion import FusionHead, OcclusionAwareFusionHead
 from ..fusion.checks import check_threshold
+from ..replaced import replaced
 from ..semantic.logits import layout_of
 from .ground_truth import IGNORED, GroundTruth
 from .matching import match_boxes, true_preference
@@ -109,7 +109,7 @@ class OracleModel(BaseDetector):
         roi_head, fusion_head = self.model.roi_head, self.model.panoptic_fusion_head
         detect = partial(self._detect, roi_head.predict_bbox, truths)
         fuse = partial(self._fuse, fusion_head.predict, truths)
-        with _replaced(roi_head, 'predict_bbox', detect), _replaced(fusion_head, 'predict', fuse):
+        with replaced(roi_head, predict_bbox=detect), replaced(fusion_head, predict=fuse):
             return self.model.predict(batch_inputs, batch_data_samples, rescale)
 
     def extract_feat(self, batch_inputs: Tensor) -> Sequence[Tensor]:
@@ -216,16 +216,6 @@ class OracleModel(BaseDetector):
                 'model.panoptic_fusion_head: order must be an order rule with the oracle '
                 "'occlusion', got None, which knows no pairs"
             )
-
-
-@contextmanager
-def _replaced(module: nn.Module, name: str, function: Callable) -> Iterator[None]:
-    """Lets ``module.name`` be ``function`` for a while."""
-    setattr(module, name, function)  # an attribute of the object hides the method of its class
-    try:
-        yield
-    finally:
-        delattr(module, name)
 
 
 def _takes_labels(head: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from mmbanet.models.detectors.input_images import rgb_images
 from mmbanet.models.roi.gt_boxes import sample_gt_boxes
 
-from ..conftest import DEVICES, make_sample
+from ..conftest import CONFIGS, DEVICES, make_sample
 
 LOSSES = {
     'loss_rpn_cls',
@@ -128,6 +128,25 @@ def test_the_pyramid_is_let_go_before_i2s(small_cfg):
         model(*make_batch(), mode='predict')
     assert levels
     assert not any(alive)
+
+
+@pytest.mark.parametrize(
+    'rival', [None, 'upsnet/upsnet_r18_fpn_dfm_scenes.py', 'oanet/oanet_r18_fpn_scenes.py']
+)
+def test_semantics_need_not_be_padded_for_the_losses(small_cfg, rival):
+    if rival is not None:
+        small_cfg = Config.fromfile(CONFIGS / rival)
+    found = []
+    for pad_seg in (True, False):
+        small_cfg.model.data_preprocessor.pad_seg = pad_seg
+        torch.manual_seed(0)
+        model = build(small_cfg, train=True)
+        samples = [make_sample(50, 80), make_sample(60, 70)]
+        inputs = [torch.zeros(3, *x.img_shape, dtype=torch.uint8) for x in samples]
+        batch = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
+        assert batch['inputs'].shape[2:] == (64, 96)
+        found.append(summed_losses(model, batch['inputs'], batch['data_samples']))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('device', DEVICES)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmbanet.registry import MODELS
 from mmbanet.structures import OcclusionGraph
 
+from ..semantic.logits import padded_labels
 from .checks import check_choice
 from .coverage import Crop, coverage, crops_of_logits, crops_of_masks
 from .head import READINGS, OcclusionAwareFusionHead
@@ -118,7 +119,7 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         total, count = 0, 0
         for item, sample in zip(instances, data_samples, strict=True):
             truth = sample.gt_instances
-            owners = sample.gt_sem_seg.sem_seg[0]
+            owners = padded_labels([sample])[0, 0]
             size = truth.masks.height, truth.masks.width
             if self.needs_mask_logits:
                 crops = crops_of_logits(item, size)

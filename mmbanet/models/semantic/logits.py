@@ -44,6 +44,20 @@ def layout_of(head: nn.Module) -> str:
     return layout
 
 
+def padded_labels(data_samples: SampleList) -> Tensor:
+    """Labels (N, 1, h, w) of the padded batch, void (255) where the images alone were padded.
+
+    That is mmdet's default, ``pad_seg=False`` of the data preprocessor.
+    """
+    padded = []
+    for sample in data_samples:
+        labels = sample.gt_sem_seg.sem_seg
+        size = getattr(sample, 'batch_input_shape', labels.shape[1:])
+        below, right = (new - old for new, old in zip(size, labels.shape[1:]))
+        padded.append(F.pad(labels, (0, right, 0, below), value=255))
+    return torch.stack(padded)
+
+
 def semantic_loss(
     loss: nn.Module, logits: Tensor, data_samples: SampleList, merged_things: int = 0
 ) -> Tensor:
@@ -56,10 +70,10 @@ def semantic_loss(
     Args:
         loss: A classification loss such as mmdet's ``CrossEntropyLoss``.
         logits: (N, T + S, H, W), or (N, S + 1, H, W) with ``merged_things``.
-        data_samples: N samples with ``gt_sem_seg.sem_seg`` (1, h, w), padded to one size.
+        data_samples: N samples with ``gt_sem_seg.sem_seg`` (1, h, w), see :func:`padded_labels`.
         merged_things: T of the layout ``'stuff_and_things'``; 0 of the layout ``'all'``.
     """
-    labels = torch.stack([sample.gt_sem_seg.sem_seg for sample in data_samples])
+    labels = padded_labels(data_samples)
     labels = F.interpolate(labels.float(), size=logits.shape[-2:], mode='nearest-exact')
     labels = labels[:, 0].long()
     if merged_things:
@@ -85,7 +99,7 @@ def roi_semantic_loss(
         data_samples: As for :func:`semantic_loss`, with ``gt_instances.bboxes`` (G, 4).
         size: Points along each side.
     """
-    labels = torch.stack([sample.gt_sem_seg.sem_seg[0] for sample in data_samples])
+    labels = padded_labels(data_samples)[:, 0]
     rois = bbox2roi([sample.gt_instances.bboxes for sample in data_samples])
     logits = logits.float()  # or mixed precision would round the boxes, too
     if len(rois) == 0:

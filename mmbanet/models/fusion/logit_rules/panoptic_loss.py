@@ -11,6 +11,8 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmbanet.models.semantic.logits import padded_labels
+
 from .boxes import box_window, resize_into_box
 
 KEPT_SHARE = 0.7
@@ -55,7 +57,7 @@ class PanopticLoss:
         kept = torch.arange(count)
         if self.unknown and count > 0:
             kept = torch.randperm(count)[: max(round(KEPT_SHARE * count), 1)].sort().values
-        labels = sample.gt_sem_seg.sem_seg
+        labels = padded_labels([sample])[0]
         scale = labels.shape[-1] / logits.shape[-1]
         kept = kept.to(logits.device)
         panoptic = panoptic_logits(

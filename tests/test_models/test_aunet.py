@@ -257,6 +257,15 @@ def without_share():
     return cfg
 
 
+def of_stride_8():
+    cfg = make_cfg(num_levels=3)
+    cfg.neck.merge(dict(start_level=1, num_outs=4))
+    cfg.rpn_head.anchor_generator.strides = [8, 16, 32, 64]
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        cfg.roi_head[name].featmap_strides = [8, 16, 32]
+    return cfg
+
+
 @pytest.mark.parametrize(
     ('cfg', 'message'),
     [
@@ -270,6 +279,7 @@ def without_share():
             r'mam.foreground_channels: 9, .* has 64',
         ),
         (without_share, 'gt_share'),
+        (of_stride_8, 'at a stride of 4, but the finest level has 8'),
     ],
 )
 def test_combinations_that_cannot_work_are_refused(cfg, message):

@@ -7,6 +7,7 @@ from torch import nn
 from ..fusion import FusionHead
 from ..roi import S2IRoIExtractor
 from ..semantic import SemanticFeatureHead
+from ..semantic.attention_semantic_head import STRIDE
 from ..semantic.logits import layout_of
 
 
@@ -164,6 +165,13 @@ def _check_attention(detector: nn.Module) -> None:
         )
     if asks_for(head, 'mask_logits', 'mask_features'):
         _check_single_mask_head(name, detector.roi_head)
+        finest = detector.roi_head.mask_roi_extractor.featmap_strides[0]
+        if finest != STRIDE:
+            raise ValueError(
+                f'{name} lays masks out at a stride of {STRIDE}, but the finest level has '
+                f'{finest} in featmap_strides of roi_head.mask_roi_extractor; mam=None leaves '
+                'them out'
+            )
         if asks_for(head, 'mask_features'):
             _check_width(
                 'semantic_head.mam.foreground_channels',

@@ -82,3 +82,17 @@ def test_s2i_with_a_semantic_branch_in_the_roi_head_is_refused(small_cfg):
     cfg.model.roi_head.bbox_roi_extractor = extractor
     with pytest.raises(TypeError, match='HybridTaskCascadeRoIHead has a semantic branch'):
         build(cfg)
+
+
+def test_s2i_with_points_of_masks_is_refused(small_cfg):
+    small_cfg.model.pop('i2s_head')
+    mask_head = dict(type='CoarseMaskHead', in_channels=64, num_classes=8)
+    point_head = dict(type='MaskPointHead', in_channels=64, num_classes=8)
+    small_cfg.model.roi_head.merge(
+        dict(type='PointRendRoIHead', mask_head=dict(mask_head, _delete_=True))
+    )
+    small_cfg.model.roi_head.point_head = point_head
+    with pytest.raises(TypeError, match='PointRendRoIHead takes points of the levels'):
+        build(small_cfg)
+    small_cfg.merge_from_dict(PLAIN_EXTRACTORS)
+    build(small_cfg)

@@ -1,6 +1,6 @@
 """Combinations of parts that cannot work, refused when the detector is built."""
 
-from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads import PointRendRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import nn
 
@@ -212,6 +212,12 @@ def _check_s2i(roi_head: nn.Module) -> None:
         raise TypeError(
             f'roi_head: {type(roi_head).__name__} has a semantic branch of its own, which takes '
             'the pyramid alone; leave it out or use SingleRoIExtractor in place of S2IRoIExtractor'
+        )
+    of_masks = getattr(roi_head, 'mask_roi_extractor', None)
+    if isinstance(roi_head, PointRendRoIHead) and isinstance(of_masks, S2IRoIExtractor):
+        raise TypeError(
+            f'roi_head.mask_roi_extractor: {type(roi_head).__name__} takes points of the levels by '
+            'itself, in which F_S has no place; use SingleRoIExtractor in place of S2IRoIExtractor'
         )
 
 

@@ -452,6 +452,23 @@ def test_loss_by_hand(count, void, unknown, expected):
     assert loss.item() == pytest.approx(0.1 * expected, rel=1e-5)
 
 
+@pytest.mark.parametrize('outside', ['zero', 'exclude'])
+def test_a_mask_that_reaches_beyond_its_box_has_a_finite_loss(outside):
+    instances, logits, _ = scene(2, 1, (8, 8))
+    instances.bboxes = torch.tensor([[2.6, 2.0, 6.0, 6.0]])
+    mask = np.zeros((1, 8, 8), np.uint8)
+    mask[0, 2:6, 2:6] = 1
+    sample = SimpleNamespace(
+        gt_sem_seg=SimpleNamespace(sem_seg=torch.full((1, 8, 8), T)),
+        gt_instances=SimpleNamespace(masks=BitmapMasks(mask, 8, 8)),
+    )
+    logits.requires_grad_()
+    loss = PanopticLoss(T, 0.1, outside)([instances], logits[None], [sample])
+    loss.backward()
+    assert 0 < loss.item() < 10
+    assert logits.grad.isfinite().all()
+
+
 def test_masks_need_not_be_padded_for_the_loss():
     instances, logits, _ = scene(2, 1, (8, 8))
     labels = torch.full((1, 16, 16), 255)

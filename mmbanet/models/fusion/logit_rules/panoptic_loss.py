@@ -91,6 +91,8 @@ class PanopticLoss:
             masks = F.interpolate(masks[None], size=size, mode='nearest-exact')[0] > 0.5
             for k, mask in enumerate(masks):  # later annotations over earlier ones, as in UPSNet
                 target[mask] = first + k
+                # A mask may reach beyond its box, where it cannot win with outside='exclude'.
+                target[mask & (panoptic[first + k] == -torch.inf)] = IGNORED_TARGET
         return target
 
 

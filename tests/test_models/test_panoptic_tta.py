@@ -209,6 +209,11 @@ def test_what_cannot_be_averaged_is_refused(banet, images):
     aunet = narrow(CONFIGS / 'aunet' / 'aunet_r18_fpn_scenes.py')
     with pytest.raises(TypeError, match='AttentionSemanticHead looks into the mask branch'):
         MODELS.build(dict(type='mmbanet.PanopticTTAModel', module=aunet))
+    scoring = narrow(SCENES)
+    scoring.roi_head.type = 'MaskScoringRoIHead'
+    scoring.roi_head.mask_iou_head = dict(type='MaskIoUHead', in_channels=64, num_classes=8)
+    with pytest.raises(TypeError, match='MaskScoringRoIHead scores detections by their masks'):
+        MODELS.build(dict(type='mmbanet.PanopticTTAModel', module=scoring))
     with pytest.raises(ValueError, match='one view of the image must not be flipped'):
         predict(banet, view(images, flip='vertical'))
     unsaid = view(images)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from mmdet.models.layers import multiclass_nms
+from mmdet.models.roi_heads import MaskScoringRoIHead
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi, bbox_flip
 from mmdet.utils import InstanceList
@@ -62,8 +63,8 @@ class PanopticTTAModel(BaseTTAModel):
         data_preprocessor: For a model that has none.
 
     Raises:
-        TypeError: The model is another one, or has a fusion or semantic head that looks into the
-            mask branch: it would have to be averaged in a way of its own.
+        TypeError: The model is another one, or has a fusion, semantic or RoI head that looks into
+            the mask branch: it would have to be averaged in a way of its own.
     """
 
     def __init__(self, module: dict | nn.Module, data_preprocessor: dict | None = None) -> None:
@@ -80,6 +81,11 @@ class PanopticTTAModel(BaseTTAModel):
             raise TypeError(
                 f'module: {type(looks).__name__} looks into the mask branch, of which '
                 'test-time augmentation knows no mean'
+            )
+        if isinstance(model.roi_head, MaskScoringRoIHead):
+            raise TypeError(
+                f'module: {type(model.roi_head).__name__} scores detections by their masks, of '
+                'which test-time augmentation knows no mean; use StandardRoIHead'
             )
 
     @torch.no_grad()

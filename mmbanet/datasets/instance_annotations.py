@@ -43,8 +43,8 @@ class Instance(NamedTuple):
 class InstanceAnnotations(CocoFile):
     """Images and their instances, checked and completed.
 
-    The box of an instance is the file's, or that of its mask where the file has none or one with a
-    side under one pixel. ``area`` is not used.
+    The box of an instance is the file's, or that of its mask where the file has none, one with a
+    side under one pixel, or another one by more than rounding. ``area`` is not used.
 
     Args:
         ann_file: Path or URL of the JSON file.
@@ -155,21 +155,27 @@ class InstanceAnnotations(CocoFile):
             )
         ids.add(annotation_id)
         image = self.images[image_id]
+        place = f'{self.where(image_id)}, annotation {annotation_id}'
         try:
             instance = _parse(annotation, categories, image['height'], image['width'])
         except ValueError as error:
             raise ValueError(
-                f'{self.where(image_id)}, annotation {annotation_id}: {error}; correct the '
-                'annotation, or take it out of the file'
+                f'{place}: {error}; correct the annotation, or take it out of the file'
             ) from None
+        box = annotation.get('bbox')
+        if instance.box and box and min(box[2:]) >= 1 and instance.box != _corners(box):
+            self.notices.say(
+                'other bbox',
+                f'{place}: its bbox (x, y, width, height) is {box}, but that of its mask (x1, y1, '
+                f'x2, y2), which is used, is {instance.box}',
+            )
         self.instances[image_id].append(instance)
 
 
 def _sound_instance(annotation: dict) -> Instance:
-    x, y, width, height = annotation['bbox']
     return Instance(
         annotation['category_id'],
-        (x, y, x + width, y + height),
+        _corners(annotation['bbox']),
         annotation['segmentation'],
         bool(annotation['iscrowd']),
     )
@@ -190,7 +196,11 @@ def _parse(annotation: dict, categories: set[int], height: int, width: int) -> I
     box = annotation.get('bbox')
     if box is not None:
         box = _checked_box(box, extent, height, width)
-    if box is None or min(box[2] - box[0], box[3] - box[1]) < 1:
+    if (
+        box is None
+        or min(box[2] - box[0], box[3] - box[1]) < 1
+        or not _agree(box, extent, height, width)
+    ):
         box = rle_extent(encode_segmentation(segmentation, height, width))
     return Instance(category_id, box, segmentation, bool(is_crowd))
 
@@ -207,8 +217,7 @@ def _checked_box(box: Any, extent: Extent | None, height: int, width: int) -> Ex
             '"bbox" must be four finite numbers, x, y, width and height, neither of these '
             f'negative, got {box!r:.60}; leave it out to have it computed'
         )
-    x, y, w, h = box
-    found = x, y, x + w, y + h
+    found, (w, h) = _corners(box), box[2:]
     if not _touch(found, (0, 0, width, height)):
         raise ValueError(f'"bbox" {box} lies outside of the image of {width}x{height} pixels')
     if extent is None and min(w, h) >= 1:
@@ -216,6 +225,18 @@ def _checked_box(box: Any, extent: Extent | None, height: int, width: int) -> Ex
     if extent is not None and not _touch(found, extent):
         raise ValueError(f'"bbox" {box} lies apart from the mask, x1, y1, x2, y2 = {extent}')
     return found
+
+
+def _corners(box: list[float]) -> Extent:
+    """x1, y1, x2, y2 of x, y, width and height."""
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _agree(one: Extent, other: Extent, height: int, width: int) -> bool:
+    """Whether two boxes are the same within the image, but for rounding."""
+    sides = zip(one, other, (width, height) * 2)
+    return all(abs(min(max(a, 0), n) - min(max(b, 0), n)) <= _SLACK for a, b, n in sides)
 
 
 def _touch(one: Extent, other: Extent) -> bool:

@@ -66,6 +66,8 @@ def find_sound_instances(
             & (start <= np.minimum(size, high) + slack)
             & (np.maximum(low, 0) <= end + slack)
         )
+        for given, found in ((start, low), (end, high)):
+            fits &= np.abs(np.clip(given, 0, size) - np.clip(found, 0, size)) <= slack
     is_known = np.isin(labels, list(categories)) & np.isin(crowds, (0, 1))
     sound[rows] = is_known & fits.all(axis=1) & (np.abs(boxes) < LARGEST).all(axis=1)
     return sound

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mmbanet.datasets.findings import Findings
 from mmbanet.datasets.instance_annotations import InstanceAnnotations
 from mmbanet.datasets.segmentation import encode_segmentation
 
@@ -48,6 +49,10 @@ def write(tmp_path, data) -> str:
     path = tmp_path / 'instances.json'
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return str(path)
+
+
+def rle(counts, size=(HEIGHT, WIDTH)) -> dict:
+    return dict(segmentation=dict(size=list(size), counts=counts))
 
 
 def test_masks_are_those_of_pycocotools(tmp_path):
@@ -93,6 +98,36 @@ def test_boxes_are_those_of_the_file_where_they_are_a_pixel_wide(tmp_path):
     assert [instance.box for instance in found] == [(1.5, 2.25, 5.5, 6.75)] + [(2, 2, 6, 6)] * 4
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(bbox=[2, 2, 6, 6]),  # x1, y1, x2, y2
+        dict(bbox=[1, 1, 2, 2]),  # half the image's size
+        dict(bbox=[0, 0, 4, 4], **rle(LEFT_HALF)),
+        dict(bbox=[2, 2, 7, 4], segmentation=[SQUARE, [8, 2, 13, 2, 13, 6]]),
+    ],
+)
+def test_a_box_that_is_not_the_masks_gives_way_to_it(tmp_path, changes):
+    """pycocotools leaves it, and a box head would learn it."""
+    path, findings = write(tmp_path, content(annotation(**changes))), Findings()
+    (instance,) = InstanceAnnotations(path, notices=findings).instances[7]
+    mask = encode_segmentation(instance.segmentation, HEIGHT, WIDTH)
+    x, y, w, h = coco_mask.toBbox(mask)
+    assert instance.box == (x, y, x + w, y + h)
+    (found,) = findings.found
+    assert found.kind == 'other bbox'
+    assert f'annotation 11: its bbox (x, y, width, height) is {changes["bbox"]}' in found.message
+
+
+def test_a_box_may_end_where_the_image_does(tmp_path):
+    beyond = [-3, 2, 6, 2, 6, 6, -3, 6]
+    items = [
+        annotation(id=i, bbox=[x, 2, 6 - x, 4], segmentation=[beyond]) for i, x in [(1, -3), (2, 0)]
+    ]
+    found = InstanceAnnotations(write(tmp_path, content(*items))).instances[7]
+    assert [instance.box for instance in found] == [(-3, 2, 6, 6), (0, 2, 6, 6)]
+
+
 def test_an_instance_without_a_pixel_has_no_box(tmp_path):
     """As annotation 918 of instances_train2017.json."""
     line = [9.65, 8.33, 9.65, 8.33, 10.68, 8.33, 10.68, 8.33]
@@ -105,10 +140,6 @@ def test_an_instance_without_a_pixel_has_no_box(tmp_path):
 def test_areas_are_not_used(tmp_path, area):
     file = write(tmp_path, content(annotation(area=area)))
     assert len(InstanceAnnotations(file).instances[7]) == 1
-
-
-def rle(counts, size=(HEIGHT, WIDTH)) -> dict:
-    return dict(segmentation=dict(size=list(size), counts=counts))
 
 
 BROKEN = {

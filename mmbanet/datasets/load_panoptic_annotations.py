@@ -118,6 +118,10 @@ class LoadPanopticAnnotations(LoadAnnotations):
         for instance in results['instances']:
             if 'mask' in instance:
                 mask = coco_mask.decode(encode_segmentation(instance['mask'], *ids.shape))
+                if not mask.any():
+                    said = f'an instance without a pixel is left out, at {instance["bbox"]}'
+                    self.notices.say('hidden', f'{where}: {said}')
+                    continue
             elif instance['segment_id'] in visible:
                 mask = visible[instance['segment_id']].astype(np.uint8)
                 place = f'{where}, segment {instance["segment_id"]}'

@@ -308,6 +308,19 @@ def test_instances_without_a_pixel_are_left_out_and_said_once(root, warnings):
     assert re.search(r'without a pixel: 2 instances.*image 7', message)
 
 
+def test_a_polygon_between_the_pixels_is_left_out(root, warnings):
+    """Its box is wide, so that it is known once the polygon is drawn."""
+    data = instances()
+    line = [9, 8, 15, 14, 21, 20]
+    extra = dict(data['annotations'][0], id=918, segmentation=[line], bbox=[9, 8, 12, 12])
+    data['annotations'].append(extra)
+    write(root, instances=data)
+    found = build(root)[0]['data_samples'].gt_instances
+    assert len(found) == 2
+    assert found.masks.masks.any(axis=(1, 2)).all()
+    assert any('7.png: image 7: an instance without a pixel' in text for text in warnings)
+
+
 def test_the_data_set_keeps_no_second_copy_of_the_annotations(root):
     """All of a worker's memory is mmengine's array of bytes, which processes share."""
     data = instances()

@@ -1,7 +1,7 @@
 """Polygons and other shapes that were drawn on images in an annotation tool, as panoptic segments.
 
 Within one level (``z_order``) stuff lies below things; else what was drawn later lies in front, as
-in the tools. Shapes of one group and class are one thing.
+in the tools. Shapes of one group and class are one thing, each at its own place in the order.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def convert_drawn(image: DrawnImage, class_map: ClassMap, notices: Notices) -> A
     if not image.path.is_file():
         raise FileNotFoundError(f'{image.source}: its image not found: {image.path.absolute()}')
     check_image_header(str(image.path), image.size, image.source, True, notices)
-    levels, layers = {}, {}
+    drawn, levels, layers = [], {}, {}
     for number, shape in enumerate(image.read_shapes()):
         category = class_map.category_of(shape.name, image.source)
         if category is None:
@@ -81,8 +81,14 @@ def convert_drawn(image: DrawnImage, class_map: ClassMap, notices: Notices) -> A
         else:
             layers[key] = Layer(category, shape.mask)
         levels[key] = shape.level, category['isthing'], number
-    ordered = [layers[key] for key in sorted(layers, key=levels.get)]
-    ids, segments = flatten(image.size, ordered)
+        drawn.append((levels[key], key, shape.mask))
+    numbers = {key: number for number, key in enumerate(sorted(layers, key=levels.get))}
+    owner = np.full(image.size, -1)
+    for _, key, mask in sorted(drawn, key=lambda part: part[0]):
+        owner[mask] = numbers[key]
+    ordered = [layers[key] for key in numbers]
+    visible = [layer._replace(mask=owner == number) for number, layer in enumerate(ordered)]
+    ids, segments = flatten(image.size, visible)
     return Annotated(
         image.file_name, ids, segments, [layer for layer in ordered if layer.category['isthing']]
     )

@@ -241,6 +241,23 @@ def test_cvat(cvat, classes):
     ]
 
 
+def test_each_shape_of_a_group_lies_at_its_own_level(cvat, classes):
+    """A person before a car with one arm and behind it with the other."""
+    shapes = [
+        '<box label="person" xtl="0" ytl="0" xbr="2" ybr="6" z_order="2" group_id="1"/>',
+        '<box label="car" xtl="0" ytl="2" xbr="8" ybr="4" z_order="1"/>',
+        '<box label="person" xtl="4" ytl="0" xbr="6" ybr="6" z_order="0" group_id="1"/>',
+    ]
+    start, _, end = CVAT.partition('<ellipse')
+    text = start + ''.join(shapes) + end[end.index('</image>') :]
+    (cvat / 'annotations.xml').write_text(text)
+    run('cvat', cvat, '--classes', classes, *WHOLE)
+    found, _, instances = read(cvat, 'both', image=1)
+    upper, middle = 'pp..pp..', 'ppcccccc'
+    assert drawing(found) == [upper, upper, middle, middle, upper, upper]
+    assert {a['area'] for a in instances['annotations'] if a['image_id'] == 2} == {16, 24}
+
+
 def test_cvat_of_a_whole_project(cvat, classes):
     """It keeps an image in a folder of its subset."""
     (cvat / 'images' / 'Train').mkdir()

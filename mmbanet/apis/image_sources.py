@@ -151,7 +151,7 @@ def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_dir():
-        for file in sorted(path.rglob('*')):
+        for file in sorted(_below(path)):
             # A link that leads nowhere is an image that cannot be read.
             if file.suffix.lower() in IMAGES + VIDEOS and (file.is_file() or not file.exists()):
                 yield file.relative_to(path).with_suffix('').as_posix(), file
@@ -159,6 +159,18 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
         yield path.stem, path
     else:
         raise FileNotFoundError(f'no such image or folder: {path.absolute()}')
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in those below it or linked there, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
+        if os.path.realpath(place) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        yield from (Path(place, name) for name in names)
 
 
 def _same(one: object, other: object) -> bool:

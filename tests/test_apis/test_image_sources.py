@@ -34,6 +34,18 @@ def test_frames_of_a_video(video):
     np.testing.assert_allclose(list(values.values()), [20, 120, 220], atol=3)
 
 
+def test_folders_that_are_linked(tmp_path):
+    """Of a folder that is there twice, or that leads back, each image once."""
+    folder, elsewhere = tmp_path / 'photos', tmp_path / 'disk' / 'camera'
+    for path in (folder / 'own', elsewhere):
+        path.mkdir(parents=True)
+        cv2.imwrite(str(path / 'a.png'), grey(9))
+    for name, target in dict(all=folder, camera=elsewhere, again=folder / 'own').items():
+        (folder / name).symlink_to(target)
+    (elsewhere / 'back').symlink_to(folder)
+    assert [item.name for item in find_images(folder)] == ['camera/a', 'own/a']
+
+
 def test_a_video_that_is_none(tmp_path):
     (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(ValueError, match=r'not a video or webcam that can be opened: .*text\.mp4'):

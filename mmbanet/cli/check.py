@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', type=output_file, metavar='FILE', help='also write all findings')
     parser.add_argument('--examples', type=int, default=3, help='of each finding (default: 3)')
     args = parser.parse_args(argv)
+    if args.examples < 0:
+        parser.error(f'--examples must be 0 at least, got {args.examples}')
     check_found('data set', args.data)
     check_found('config', args.config)
     with quiet_imports():

@@ -182,6 +182,12 @@ def test_all_errors_are_found_at_once(root, capsys, tmp_path):
     assert (found['errors'], len(found['findings'])) == (5, 5 + found['warnings'])
 
 
+def test_a_number_of_examples_below_0(root, capsys):
+    with pytest.raises(SystemExit):
+        main([str(root), '--examples', '-1'])
+    assert '--examples must be 0 at least, got -1' in capsys.readouterr().err
+
+
 def test_a_png_of_another_image_and_one_that_is_none(root):
     write_png(root, np.full((6, 8), 3))
     assert any(f.is_error and 'it is the PNG of another image' in f.message for f in check(root))
@@ -353,6 +359,12 @@ train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=data
     capsys.readouterr()
     main([str(root), '--config', str(cfg)])
     assert 'without a matching anchor: 0 of 4 things' in capsys.readouterr().out
+
+
+def test_a_config_without_data(root, tmp_path):
+    (tmp_path / 'model.py').write_text('model = dict()')
+    with pytest.raises(ValueError, match=r'model\.py: its data loaders have no data set'):
+        main([str(root), '--config', str(tmp_path / 'model.py')])
 
 
 @pytest.mark.skipif(not COCO_SAMPLE.exists(), reason="needs a sample of COCO's val2017")

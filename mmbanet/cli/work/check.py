@@ -52,6 +52,8 @@ def run(args: Namespace) -> None:
         )
     splits = [split._replace(**given) for split in splits]
     cfg = read_config(args.config) if args.config else None
+    if cfg is not None and next(data_sets(cfg), None) is None:
+        raise ValueError(f'{args.config}: its data loaders have no data set to compare with')
     progress = partial(tqdm, unit='image', leave=False, disable=None)
 
     if args.fix:

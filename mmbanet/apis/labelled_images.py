@@ -163,7 +163,8 @@ class Predictions(_Annotated):
 
     Raises:
         FileNotFoundError: A file or folder is missing.
-        ValueError: A file is not as it must be, or the truth has other classes or other images.
+        ValueError: A file is not as it must be, the truth has other classes or other images, or two
+            predictions are of one of its images.
     """
 
     def __init__(self, folder: Path, images: Path | None = None, truth: Path | None = None) -> None:
@@ -188,6 +189,7 @@ class Predictions(_Annotated):
                 for i, image in of_truth.images.items()
                 if i in of_truth.annotations
             }
+            self._check_distinct()
 
     def load(self, image_id: str | int) -> LabelledImage:
         """An image; a FileNotFoundError or ValueError if a file is not as it must be."""
@@ -238,8 +240,22 @@ class Predictions(_Annotated):
                 return self.images / end
         return Path(source)
 
+    def _check_distinct(self) -> None:
+        names = {}
+        for image in self.annotations.images.values():
+            name = image['file_name']
+            image_id = self._true_id(name)
+            if image_id is not None and names.setdefault(image_id, name) != name:
+                raise ValueError(
+                    f'{self.folder}: {names[image_id]} and {name} both end as an image of '
+                    f'{self.truth.annotations.ann_file}: predict the images of the truth alone'
+                )
+
+    def _true_id(self, source: str) -> str | int | None:
+        return next((self._true_ids[e] for e in _ends(source) if e in self._true_ids), None)
+
     def _judge(self, source: str, ids: np.ndarray, segments: list[dict]) -> Judgement | None:
-        image_id = next((self._true_ids[e] for e in _ends(source) if e in self._true_ids), None)
+        image_id = self._true_id(source)
         if image_id is None:
             return None
         return judge(self.truth, image_id, source, ids, segments)

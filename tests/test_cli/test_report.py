@@ -219,6 +219,24 @@ def test_what_has_no_prediction_is_told(predictions, scenes, tmp_path, capsys):
     assert any('Not read, and not counted: 1 image.' in fact for fact in facts)
 
 
+def test_two_predictions_of_one_true_image(predictions, scenes, tmp_path):
+    """Of the folders train and val, 1.jpg both times: either could be the truth's 1.jpg."""
+    folder = shutil.copytree(predictions, tmp_path / 'predicted')
+    content = json.loads((folder / 'panoptic.json').read_text())
+    (image, *_), (annotation, *_) = content['images'], content['annotations']
+    stem = Path(annotation['file_name']).stem
+    for part, suffix in (('panoptic', 'png'), ('segments', 'json')):
+        (folder / part / 'train').mkdir()
+        shutil.copy(folder / part / f'{stem}.{suffix}', folder / part / 'train')
+    content['images'].append(dict(image, id=99, file_name=f'train/{image["file_name"]}'))
+    content['annotations'].append(dict(annotation, image_id=99, file_name=f'train/{stem}.png'))
+    (folder / 'panoptic.json').write_text(json.dumps(content))
+    truth = scenes / 'annotations' / 'panoptic_val.json'
+    message = rf'{image["file_name"]} and train/{image["file_name"]} both end as an image of'
+    with pytest.raises(ValueError, match=message):
+        main([str(folder), '--truth', str(truth), '--out', str(tmp_path / 'out')])
+
+
 @pytest.mark.parametrize('option', ['--score-thrs', '--overlap-thrs'])
 @pytest.mark.parametrize('threshold', ['1.5', '-0.1', 'nan', 'half'])
 def test_thresholds_that_are_none(option, threshold, capsys):

@@ -16,6 +16,12 @@ from .checkpoints import use_safe_loaders
 from .workers import end_with_lost_batches
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+# What starts the processes of each launcher, and what they know each other by.
+_LAUNCHED = dict(
+    pytorch=('torchrun', 'RANK'),
+    slurm=('srun', 'SLURM_PROCID'),
+    mpi=('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+)
 # Of a config, what is written.
 _OUTPUTS = {'work_dir', 'outfile_prefix', 'out_file_path', 'out_dir', 'save_dir', 'test_out_dir'}
 
@@ -52,8 +58,10 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: There is no such config.
-        ValueError: ``--amp`` without a GPU.
+        ValueError: ``--amp`` without a GPU; a launcher that has not started the process, or
+            ``torchrun`` without ``--launcher``.
     """
+    _check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     if args.amp and not torch.cuda.is_available():
@@ -71,6 +79,21 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _join_cpu_group(cfg)
     return cfg
+
+
+def _check_launcher(launcher: str) -> None:
+    starter, variable = _LAUNCHED.get(launcher, (None, None))
+    if variable is not None and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher}: not started by {starter}, which sets {variable}; without '
+            '--launcher one process runs'
+        )
+    processes = os.environ.get('WORLD_SIZE', '1')
+    if launcher == 'none' and processes != '1':
+        raise ValueError(
+            f'one of {processes} processes (WORLD_SIZE), each of which would run alone, in the '
+            'same folder: add --launcher pytorch'
+        )
 
 
 def override(cfg: Config, options: dict[str, Any] | None) -> None:

@@ -127,3 +127,22 @@ def test_views_are_packed_with_what_a_test_needs_and_their_flips(said):
     (views,) = cfg.test_dataloader.dataset.pipeline
     packed = TRANSFORMS.build(views.transforms[-1][0]).meta_keys
     assert set(packed) == {*TRANSFORMS.build(pack).meta_keys, 'flip', 'flip_direction'}
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'environment', 'message'),
+    [
+        ('pytorch', {}, '--launcher pytorch: not started by torchrun, which sets RANK'),
+        ('slurm', {}, '--launcher slurm: not started by srun, which sets SLURM_PROCID'),
+        ('mpi', {}, '--launcher mpi: not started by mpirun'),
+        ('none', dict(WORLD_SIZE='2', RANK='1'), 'one of 2 processes .* add --launcher pytorch'),
+    ],
+)
+def test_processes_and_launchers_that_do_not_fit(launcher, environment, message, monkeypatch):
+    """Without a launcher, all ranks would train in one folder, and the first alone lock it."""
+    for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID', 'OMPI_COMM_WORLD_LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        load_config(argument_parser('').parse_args([str(ALL[0]), '--launcher', launcher]))

@@ -165,7 +165,7 @@ class InstanceAnnotations(CocoFile):
         box = annotation.get('bbox')
         if instance.box and box and min(box[2:]) >= 1 and instance.box != _corners(box):
             self.notices.say(
-                'other bbox',
+                'box of another mask',
                 f'{place}: its bbox (x, y, width, height) is {box}, but that of its mask (x1, y1, '
                 f'x2, y2), which is used, is {instance.box}',
             )

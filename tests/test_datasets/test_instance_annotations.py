@@ -115,7 +115,7 @@ def test_a_box_that_is_not_the_masks_gives_way_to_it(tmp_path, changes):
     x, y, w, h = coco_mask.toBbox(mask)
     assert instance.box == (x, y, x + w, y + h)
     (found,) = findings.found
-    assert found.kind == 'other bbox'
+    assert (found.kind, found.is_error) == ('box of another mask', False)
     assert f'annotation 11: its bbox (x, y, width, height) is {changes["bbox"]}' in found.message
 
 

@@ -375,6 +375,20 @@ def test_figures_are_those_that_were_written(page, before, table_of, chosen):
     assert compared >= 3 * len(rows)
 
 
+def test_weights_of_losses_are_those_that_were_measured():
+    _, _, section = (ROOT / 'docs' / 'parts.md').read_text().partition('## The weight of the')
+    (table,) = re.findall(r'\n\n((?:\|.*\n)+)', section)[:1]
+    heads, _, *rows = (
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()
+    )
+    written = json.loads((RESULTS / 'photo_scenes' / 'full_losses.json').read_text())['rows']
+    for (_, weights, *cells), row in zip(rows, written[:-1], strict=True):  # but annotated boxes
+        assert weights == ', '.join(map(str, row['loss_weights']))
+        for head, cell in zip(heads[2:], cells, strict=True):
+            name = f'coco_panoptic/{head.replace("PQ_Th", "PQ_th").replace("PQ_St", "PQ_st")}'
+            assert cell == ' / '.join(f'{metrics[name]:.1f}' for metrics in row['measured'])
+
+
 def test_costs_are_those_that_were_measured():
     section = (ROOT / 'docs' / 'results.md').read_text().partition('## Cost of whole models')[2]
     models = json.loads((RESULTS / 'compare_models_cpu.json').read_text())['models'].values()

@@ -29,10 +29,10 @@ parts = dict(
     ),
     # OANet's fusion; the numbers of classes are the model's.
     spatial_ranking=dict(type='mmbanet.SpatialRankingHead', _delete_=True),
-    # Both semantic losses at the weight that one has without I2S, in place of the paper's.
+    # Both semantic losses at full weight, in place of the paper's.
     full_losses=dict(
-        semantic_head=dict(loss_seg=dict(loss_weight=weight_without_i2s)),
-        i2s_head=dict(loss_i2s=dict(loss_weight=weight_without_i2s)),
+        semantic_head=dict(loss_seg=dict(loss_weight=1.0)),
+        i2s_head=dict(loss_i2s=dict(loss_weight=1.0)),
     ),
     # mmdet's RoI extractors.
     without_s2i=dict(

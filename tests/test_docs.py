@@ -333,6 +333,13 @@ def test_readme_is_short():
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
 
 
+def first_table(text: str) -> list[list[str]]:
+    """Its head and rows, cell by cell."""
+    table = re.search(r'\n\n((?:\|.*\n)+)', text)[1]
+    head, _, *rows = ([c.strip() for c in line.split('|')[1:-1]] for line in table.splitlines())
+    return [head, *rows]
+
+
 @pytest.mark.parametrize(
     ('page', 'before', 'table_of', 'chosen'),
     [
@@ -355,10 +362,7 @@ def test_readme_is_short():
 def test_figures_are_those_that_were_written(page, before, table_of, chosen):
     """Row by row, as tools/reproduce.py has them in its JSON."""
     section = (ROOT / page).read_text().partition(f'\n{before}')[2]
-    (table,) = re.findall(r'\n\n((?:\|.*\n)+)', section)[:1]
-    heads, _, *rows = (
-        [cell.strip() for cell in line.split('|')[1:-1]] for line in table.split('\n')[:-1]
-    )
+    heads, *rows = first_table(section)
     written = json.loads((RESULTS / f'{table_of}.json').read_text())['rows']
     written = [written[k] for k in chosen or range(len(written))]
     assert len(rows) == len(written)
@@ -377,10 +381,7 @@ def test_figures_are_those_that_were_written(page, before, table_of, chosen):
 
 def test_weights_of_losses_are_those_that_were_measured():
     _, _, section = (ROOT / 'docs' / 'parts.md').read_text().partition('## The weight of the')
-    (table,) = re.findall(r'\n\n((?:\|.*\n)+)', section)[:1]
-    heads, _, *rows = (
-        [cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()
-    )
+    heads, *rows = first_table(section)
     written = json.loads((RESULTS / 'photo_scenes' / 'full_losses.json').read_text())['rows']
     for (_, weights, *cells), row in zip(rows, written[:-1], strict=True):  # but annotated boxes
         assert weights == ', '.join(map(str, row['loss_weights']))
@@ -392,10 +393,9 @@ def test_weights_of_losses_are_those_that_were_measured():
 def test_costs_are_those_that_were_measured():
     section = (ROOT / 'docs' / 'results.md').read_text().partition('## Cost of whole models')[2]
     models = json.loads((RESULTS / 'compare_models_cpu.json').read_text())['models'].values()
-    _, _, *rows = re.findall(r'\n\n((?:\|.*\n)+)', section)[0].splitlines()
+    _, *rows = first_table(section)
     first = next(iter(models))
-    for row, model in zip(rows, models, strict=True):
-        _, *cells = (cell.strip() for cell in row.split('|')[1:-1])
+    for (_, *cells), model in zip(rows, models, strict=True):
         assert cells == [
             f'{model["parameters"] / 1e6:.1f}',
             f'{sum(model["gmacs"].values()):.0f}',

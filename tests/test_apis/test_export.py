@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
@@ -25,22 +24,21 @@ onnx = pytest.importorskip('onnx', reason='needs the extra mmbanet[onnx]')
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra mmbanet[onnx]')
 
 SCENES = CONFIGS / 'banet' / 'banet_r18_fpn_scenes.py'
+PANOPTIC_FPN = CONFIGS / 'panoptic_fpn' / 'panoptic_fpn_r18_fpn_scenes.py'
 DFM = CONFIGS / 'banet' / 'banet_r18_fpn_dfm_scenes.py'
 SIM = CONFIGS / 'ablation' / 'banet_r18_fpn_sim_scenes.py'
-# As few channels as there can be, and thresholds that random weights pass.
-TINY = {
-    'model.backbone.base_channels': 8,
-    'model.backbone.stem_channels': 8,
-    'model.neck.in_channels': [8, 16, 32, 64],
-    'model.roi_head.bbox_head.fc_out_channels': 32,
-    'model.test_cfg.rcnn.score_thr': 0.0,
-    'model.test_cfg.rcnn.max_per_img': 20,
-}
 KINDS = {
     'BANet': lambda: narrow(SCENES),
     'BANet, DFM': lambda: narrow(DFM),
     'SIM alone': lambda: narrow(SIM),
 }
+
+
+def tiny(cfg):
+    """With as few channels as there can be."""
+    cfg.backbone.merge(dict(base_channels=8, stem_channels=8))
+    cfg.neck.in_channels = [8, 16, 32, 64]
+    return cfg
 
 
 def build(cfg):
@@ -148,33 +146,10 @@ def test_mmdets_own_model():
 
 
 @pytest.mark.slow
-def test_the_command_and_onnxruntime_at_other_sizes(tmp_path, capsys, monkeypatch):
-    """One export, which takes a minute or two, for all that is asked of it."""
-    checkpoint, out = tmp_path / 'model.pth', tmp_path / 'new' / 'model.onnx'
-    cfg = Config.fromfile(DFM)
-    cfg.merge_from_dict(TINY)
-    model = build(cfg.model)
-    torch.save(dict(state_dict=model.state_dict()), checkpoint)
-    programs = []
-    export = torch.onnx.export
-    monkeypatch.setattr(
-        torch.onnx,
-        'export',
-        lambda *args, **named: programs.append(export(*args, **named)) or programs[0],
-    )
-    options = [f'{key}={value}'.replace(' ', '') for key, value in TINY.items()]
-    main([str(DFM), str(checkpoint), '--out', str(out), '--cfg-options', *options])
-    share = re.search(r'by more than (\S+) of its largest value', capsys.readouterr().out)[1]
-    assert 0 < float(share) < 1e-4
-    session = session_of(out)
-    metadata = session.get_modelmeta().custom_metadata_map
-    assert metadata['classes'].splitlines()[0] == 'figure'
-    assert metadata['semantic_layout'] == 'all'
-    assert [output.name for output in session.get_outputs()] == list(OUTPUT_NAMES)
-    assert [path.name for path in out.parent.iterdir()] == ['model.onnx']
-    assert {node.domain for node in onnx.load(out).graph.node} <= {'', 'ai.onnx'}
-
-    exported = ExportedModel(model)
+def test_onnxruntime_agrees_with_torch_at_other_sizes(tmp_path):
+    model = build(tiny(KINDS['BANet, DFM']()))
+    export_onnx(model, tmp_path / 'model.onnx')
+    exported, session = ExportedModel(model), session_of(tmp_path / 'model.onnx')
     for height, width, padding in ((64, 96, 0), (192, 32, 3), (128, 128, 31)):
         image = 255 * torch.rand(1, 3, height, width)
         size = torch.tensor([height - padding, width - padding])
@@ -182,14 +157,43 @@ def test_the_command_and_onnxruntime_at_other_sizes(tmp_path, capsys, monkeypatc
         assert max(differences.values()) < 1e-4
         assert differences['mask_logits'] != 0  # another program
         assert (exported(image, size)[1] > 0).sum() > 5
+    domains = {node.domain for node in onnx.load(tmp_path / 'model.onnx').graph.node}
+    assert domains <= {'', 'ai.onnx'}
     # Nowhere is a box: everything is empty.
     none = session.run(None, {'image': image.numpy(), 'size': np.array([0, 0])})
     assert [np.count_nonzero(output) for output in none[:4]] == [0, 0, 0, 0]
 
+
+@pytest.mark.slow
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """Of mmdet's PanopticFPN."""
+    checkpoint, out = tmp_path / 'model.pth', tmp_path / 'new' / 'model.onnx'
+    options = ['--cfg-options', 'model.backbone.base_channels=8', 'model.backbone.stem_channels=8']
+    options += ['model.neck.in_channels=[8,16,32,64]', 'model.test_cfg.rcnn.score_thr=0.0']
+    options += ['model.test_cfg.rcnn.max_per_img=20']
+    model = build(tiny(panoptic_fpn()))
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    exports = []
+    export = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx,
+        'export',
+        lambda *args, **named: exports.append(export(*args, **named)) or exports[0],
+    )
+    main([str(PANOPTIC_FPN), str(checkpoint), '--out', str(out), *options])
+    share = re.search(r'by more than (\S+) of its largest value', capsys.readouterr().out)[1]
+    assert 0 < float(share) < 1e-4
+    session = session_of(out)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata['classes'].splitlines()[0] == 'figure'
+    assert metadata['semantic_layout'] == 'stuff_and_things'
+    assert [output.name for output in session.get_outputs()] == list(OUTPUT_NAMES)
+    assert [path.name for path in out.parent.iterdir()] == ['model.onnx']
+
     missing = [str(SCENES), str(tmp_path / 'no.pth'), '--out', str(tmp_path / 'no.onnx')]
     with pytest.raises(FileNotFoundError, match='checkpoint not found'):
         main(missing)
-    monkeypatch.setattr(torch.onnx, 'export', lambda *args, **named: programs[0])
+    monkeypatch.setattr(torch.onnx, 'export', lambda *args, **named: exports[0])
     model.roi_head.mask_head.conv_logits.weight.data *= 2  # another model than was exported
     with pytest.raises(ValueError, match=r"differs from torch: \{'mask_logits'"):
         export_onnx(model, tmp_path / 'no.onnx')

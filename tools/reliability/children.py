@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
+#: What takes seconds to import; torch's optimizers import the first.
+PRELOADED = (
+    'torch._dynamo',
+    *(f'mmbanet.{name}' for name in ('apis', 'datasets', 'engine', 'evaluation', 'models')),
+)
 _SERVER = multiprocessing.get_context('forkserver')
 # The server looks at PYTHONPATH, not at sys.path: in the tests it finds what is installed only.
-# torch's optimizers import the second, which takes two seconds.
-_SERVER.set_forkserver_preload(
-    [f'{__package__}.preloaded', 'torch._dynamo']
-    + [f'mmbanet.{name}' for name in ('apis', 'datasets', 'engine', 'evaluation', 'models')]
-)
+_SERVER.set_forkserver_preload([f'{__package__}.preloaded', *PRELOADED])
 #: What a tool's output begins with.
 BEGUN = 'begun'
 # What is taken out, in the children as well.

@@ -1,10 +1,11 @@
 """What child processes are forked with: all that takes seconds to import."""
 
+from importlib import import_module
+
 from mmbanet.cli import quiet_imports
 
+from .children import PRELOADED
+
 with quiet_imports():
-    import mmbanet.apis
-    import mmbanet.datasets
-    import mmbanet.engine
-    import mmbanet.evaluation
-    import mmbanet.models  # noqa: F401
+    for name in PRELOADED:
+        import_module(name)

@@ -10,6 +10,7 @@ whose small numbers are not to be compared with COCO's: generated scenes (``--da
 (``--data camvid``, a folder in the layout of the SegNet tutorial, instances are connected
 components), or scenes composed of its frames (``--data photo_scenes``).
 Tables 1, 2, 3, 4, 6 and figure 6 are trained; table 5 and figure 7 are benchmarks of operators.
+Table "losses" is not the paper's: what the weight of the semantic losses does.
 
 ``--dry-run`` writes nothing: it prints what is to be trained, how long that takes by a model of
 throughput, and whether the data are there.
@@ -78,7 +79,11 @@ def main() -> None:
         return
 
     table = TABLES.get(args.table)
-    rows = [row for row in (table.rows if table else FIGURE_6) if row.config]
+    rows = [
+        row
+        for number, row in enumerate(table.rows if table else FIGURE_6, 1)
+        if row.config and number in (args.rows or [number])
+    ]
     if missing := missing_configs(rows, args.data):
         message = f'{asked} has no configs of {args.data}: {", ".join(missing)}'
         rows = [row for row in rows if not missing_configs([row], args.data)]
@@ -115,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('--table', type=int, choices=[1, 2, 3, 4, 5, 6])
+    which.add_argument('--table', choices=sorted([*TABLES, '5']))
     which.add_argument('--figure', type=int, choices=[6, 7])
     parser.add_argument('--data', choices=list(DATA), default='scenes')
     parser.add_argument('--data-root', type=Path, help='(default: data/DATA)')
@@ -131,6 +136,9 @@ def parse_arguments() -> argparse.Namespace:
         nargs=2,
         metavar=('TRAIN', 'VAL'),
         help='how many are generated or composed (default: 1000 200, composed 2000 500)',
+    )
+    parser.add_argument(
+        '--rows', type=int, nargs='+', metavar='N', help='of a table, from 1 (default: all)'
     )
     parser.add_argument('--seeds', type=int, default=3, help='of a table (default: 3)')
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce/DATA)')
@@ -150,10 +158,12 @@ def parse_arguments() -> argparse.Namespace:
         parser.error('--seeds, --jobs, --gpus and --images must be at least 1')
     if args.teraflops is not None and args.teraflops <= 0:
         parser.error(f'--teraflops must be positive, got {args.teraflops}')
-    if args.dry_run and (args.table == 5 or args.figure == 7):
+    if args.dry_run and (args.table == '5' or args.figure == 7):
         parser.error('--dry-run is for what is trained: table 5 and figure 7 are benchmarks')
     if args.scenes and args.data not in SCENES:
         parser.error(f'--scenes is for what is generated or composed: {args.data} has its images')
+    if args.rows:
+        check_rows(args.rows, args.table, parser)
     if args.figure:
         args.seeds = 1
     args.scenes = args.scenes or SCENES.get(args.data)
@@ -163,9 +173,23 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def check_rows(chosen: list[int], table: str | None, parser: argparse.ArgumentParser) -> None:
+    """Ends with a usage error unless the rows are in the table and can be trained."""
+    if table not in TABLES:
+        parser.error('--rows is for a table that is trained')
+    rows = TABLES[table].rows
+    for number in chosen:
+        if not 1 <= number <= len(rows):
+            parser.error(f'--rows: table {table} has rows 1 to {len(rows)}, not {number}')
+        if not rows[number - 1].config:
+            parser.error(f'--rows: of row {number} of table {table} only the paper has figures')
+
+
 def again(args: argparse.Namespace) -> list[str]:
     """What makes the table of these arguments again, wherever data and results lie."""
     words = ['--table', args.table, '--data', args.data, '--seeds', args.seeds]
+    if args.rows:
+        words += ['--rows', *args.rows]
     if args.scenes and tuple(args.scenes) != SCENES[args.data]:
         words += ['--scenes', *args.scenes]
     if args.gpus > 1:
@@ -337,15 +361,12 @@ def evaluate(rows: list[Row], args: argparse.Namespace, pool: Executor) -> list[
     for row in rows:
         name, _ = config_names(row, args.data)
         metrics = [future.result() for future in islice(done, args.seeds)]
-        counts = [trained(row, seed, args).image_counts(name) for seed in range(args.seeds)]
-        measured.append(
-            report.Measured(
-                row,
-                cells=tuple(backbones.get(cell, cell) for cell in row.cells),
-                metrics=metrics,
-                counts=[] if any(of is None for of in counts) else counts,
-            )
-        )
+        item = report.Measured(row, tuple(backbones.get(cell, cell) for cell in row.cells), metrics)
+        counted = [trained(row, seed, args).image_counts(name) for seed in range(args.seeds)]
+        if None not in counted:
+            counts, kinds = zip(*counted)
+            item = item._replace(counts=counts, is_thing=kinds[0])
+        measured.append(item)
     return measured
 
 
@@ -402,9 +423,9 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
     seeds = counted(args.seeds, 'seed')
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
     rows = report.lines(table, measured, data)
-    notes = report.gains(table, measured)
+    gains = report.gains(table, measured)
     print(f'\n{caption}\n\n{report.text_table(rows)}\n')
-    print('\n'.join(f'{data}: {note}' for note in notes))
+    print('\n'.join(f'{data}: {gain}' for gain in gains))
 
     made = origin(again(args), trained(measured[0].row, 0, args).resolved())
     stem = args.work_dir / f'table_{args.table}'
@@ -412,7 +433,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
         [
             caption,
             report.markdown(rows),
-            '\n'.join(f'* {note}' for note in notes),
+            '\n'.join(f'* {gain}' for gain in gains),
             f'`{made["command"]}` of {made["commit"]}, {made["date"]}; '
             f'{made["machine"]["device"]}, torch {made["machine"]["torch"]}',
         ]
@@ -440,7 +461,7 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
             for item in measured
             for name, _ in [config_names(item.row, args.data)]
         ],
-        gains=notes,
+        gains=[gain.as_json() for gain in gains],
     )
     text = json.dumps(content, indent=1) + '\n'
     write_whole(stem.with_suffix('.json'), lambda path: path.write_text(text))

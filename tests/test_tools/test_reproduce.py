@@ -68,7 +68,7 @@ def calls(tool, monkeypatch):
             checkpoint.write_text(f'{made[-1]}')
             (trained.folder / 'last_checkpoint').write_text(str(checkpoint))
             return
-        quality = {name: 50 + trained.seed + len(config) / 10 for name in tool.TABLES[1].metrics}
+        quality = {name: 50 + trained.seed + len(config) / 10 for name in tool.TABLES['2'].metrics}
         metrics = {f'coco_panoptic/{name}': value for name, value in quality.items()}
         Path(arguments[arguments.index('--out') + 1]).write_text(json.dumps(metrics))
 
@@ -299,8 +299,12 @@ def test_mistakes_get_a_clear_error(run, tmp_path, capsys):
     for name in ('train2017, ', 'panoptic_val2017.json', 'instances_train2017.json'):
         assert name in str(raised.value)
     for arguments, message in [
-        (['--table', '7'], 'invalid choice: 7'),
-        (['--table', 'two'], "invalid int value: 'two'"),
+        (['--table', '7'], "invalid choice: '7'"),
+        (['--table', '2', '--rows', '0'], 'table 2 has rows 1 to 6, not 0'),
+        (['--table', '2', '--rows', '1', '7'], 'table 2 has rows 1 to 6, not 7'),
+        (['--table', '1', '--rows', '8'], 'of row 8 of table 1 only the paper has figures'),
+        (['--table', '5', '--rows', '1'], '--rows is for a table that is trained'),
+        (['--figure', '6', '--rows', '1'], '--rows is for a table that is trained'),
         (['--table', '2', '--data', 'cityscapes'], "invalid choice: 'cityscapes'"),
         (['--table', '2', '--seeds', '0'], 'must be at least 1'),
         (['--table', '2', '--data', 'camvid', '--scenes', '9', '9'], 'camvid has its images'),
@@ -486,12 +490,13 @@ def test_every_row_has_its_configs(tool, data):
         missing = tool.missing_configs([row for row in table.rows if row.config], data)
         small = data in ('camvid', 'photo_scenes')
         # OCFusion has nothing to learn where masks never overlap.
-        if (data, number) == ('camvid', 1):
+        if (data, number) == ('camvid', '1'):
             assert missing == ['ocfusion/ocfusion_r18_fpn_camvid']
-        elif (data, number) == ('coco', 1):  # for which the paper chose its weights
-            assert missing == ['banet/banet_r50_fpn_1x_coco_full_losses']
+        elif (data, number) in (('coco', '1'), ('coco', 'losses')):  # the paper's weights are its
+            assert missing[-1] == 'banet/banet_r50_fpn_1x_coco_full_losses'
+            assert all(name.endswith('_full_losses') for name in missing)
         else:
-            assert bool(missing) == (small and number in (3, 4)), missing
+            assert bool(missing) == (small and number in ('3', '4')), missing
 
 
 def test_a_table_that_has_no_configs_of_a_data_set_says_so(run):
@@ -500,9 +505,9 @@ def test_a_table_that_has_no_configs_of_a_data_set_says_so(run):
 
 
 def test_rows_without_configs_of_a_data_set_are_left_out(run, calls, tool, monkeypatch, capsys):
-    table = tool.TABLES[6]
+    table = tool.TABLES['6']
     rows = (*table.rows, tool.Row(('new',), 'ablation/{backbone}_that_is_not', (1.0, 2.0, 3.0)))
-    monkeypatch.setitem(tool.TABLES, 6, table._replace(rows=rows))
+    monkeypatch.setitem(tool.TABLES, '6', table._replace(rows=rows))
     work_dir = run('--table', '6', '--seeds', '1')
     printed = capsys.readouterr().out
     assert 'has no configs of scenes: ablation/r18_that_is_not; these rows are left out' in printed
@@ -534,25 +539,93 @@ def test_what_starts_from_a_checkpoint_comes_after_it(run, calls, tool, monkeypa
     # Fusion that is not learned has no training of its own.
     assert not {'jsis', 'efficientps'} & {name.split('_')[0] for name, _ in trained}
 
-    content = json.loads((work_dir / 'table_1.json').read_text())
-    assert content['gains'][0].startswith('Panoptic FPN val R18 heuristic -> JSIS-Net')
+    gain = json.loads((work_dir / 'table_1.json').read_text())['gains'][0]
+    assert gain['old'] == 'Panoptic FPN val R18 heuristic'
+    assert gain['new'].startswith('JSIS-Net')
     text = (work_dir / 'table_1.md').read_text()
     assert text.count('OCFusion') == 2  # measured and compared; the paper has none
 
 
-@pytest.mark.parametrize(
-    ('number', 'expected'),
-    [(2, ['+2.0', '+3.0', '+5.0']), (4, ['+2.0', '+5.0'])],  # last over first; each over first
-)
-def test_gains_are_over_the_row_above_only_where_rows_add_up(tool, number, expected):
-    table = tool.TABLES[number]
-    measured = [
-        tool.report.Measured(row, row.cells, [{'coco_panoptic/PQ': value}])
-        for row, value in zip(table.rows, [40.0, 42.0, 45.0])
+def measured_rows(tool, number, values):
+    """Rows of one seed with a PQ each; things have 1 more, stuff 2 more."""
+    return [
+        tool.report.Measured(
+            row,
+            row.cells,
+            [
+                {
+                    f'coco_panoptic/{name}': value + k
+                    for k, name in enumerate(('PQ', 'PQ_th', 'PQ_st'))
+                }
+            ],
+        )
+        for row, value in zip(tool.TABLES[number].rows, values)
     ]
-    notes = tool.report.gains(table, measured)
-    assert [note.split('PQ ')[1].split(' ')[0] for note in notes] == expected
-    assert notes[0].startswith({2: 'baseline -> SIM: ', 4: 'no ground truth -> GT Occ: '}[number])
+
+
+@pytest.mark.parametrize(
+    ('number', 'values', 'expected'),
+    [
+        ('2', [40, 42, 45], ['+2.0', '+3.0', '+5.0']),  # the last over the first, too
+        ('2', [40, 42], ['+2.0']),
+        ('2', [40], []),
+        ('4', [40, 42, 45], ['+2.0', '+5.0']),  # each over the first
+    ],
+)
+def test_gains_are_over_the_row_above_only_where_rows_add_up(tool, number, values, expected):
+    gains = tool.report.gains(tool.TABLES[number], measured_rows(tool, number, values))
+    assert [str(gain).split('PQ ')[1].split(' ')[0] for gain in gains] == expected
+    start = {'2': 'baseline -> SIM: ', '4': 'no ground truth -> GT Occ: '}[number]
+    assert all(str(gain).startswith(start) for gain in gains[:1])
+
+
+def test_gains_of_things_and_stuff_have_their_intervals(tool):
+    """Stuff gains in every image alike, things in none."""
+    table = tool.TABLES['losses']
+    old, new = measured_rows(tool, 'losses', [40, 42])
+    counts = np.random.default_rng(0).integers(1, 5, (30, 3, 4)).astype(float)
+    counts[..., 0] = 0.5 * counts[..., 1]
+    more = counts.copy()
+    more[:, 2, 0] *= 1.5
+    is_thing = np.array([True, True, False])
+    rows = [
+        old._replace(counts=[more], is_thing=is_thing),
+        new._replace(counts=[counts], is_thing=is_thing),  # the row that others are compared with
+    ]
+    (gain,) = tool.report.gains(table, rows)
+    written = gain.as_json()
+    assert (written['old'], written['new']) == ('baseline 1.0', 'baseline 0.5')
+    assert written['PQ']['by_seed'] == [-2.0]
+    assert written['PQ_th']['95% by images'] == [0, 0]
+    low, high = written['PQ_st']['95% by images']
+    _, matched, false, missed = counts[:, 2].sum(axis=0)
+    assert 0 < low < 100 * 0.25 * matched / (matched + (false + missed) / 2) < high
+    assert 'one seed, the noise of seeds is unknown); things -2.0 (+0.0 to +0.0), stuff' in str(
+        gain
+    )
+
+    other_seed = [{f'coco_panoptic/{name}': 50.0 for name in gain.differences}]
+    rows = [
+        row._replace(metrics=[*row.metrics, *other_seed], counts=[*row.counts] * 2) for row in rows
+    ]
+    (gain,) = tool.report.gains(table, rows)
+    assert gain.as_json()['PQ']['by_seed'] == [-2.0, 0.0]
+    # Student's for two seeds, whose standard error is 1: 12.7 on each side.
+    assert gain.as_json()['PQ']['95% by seeds'] == [-13.71, 11.71]
+    assert set(gain.as_json()['PQ']) == {'by_seed', '95% by seeds', '95% by seeds and images'}
+    assert 'by seeds and images: within the noise' in str(gain)
+
+
+def test_chosen_rows_alone(run, calls):
+    made, _ = calls
+    folder = run('--table', 'losses', '--rows', '4', '2', '--seeds', '1')
+    content = json.loads((folder / 'table_losses.json').read_text())
+    configs = ['ablation/banet_r18_fpn_baseline_scenes', 'banet/banet_r18_fpn_scenes']
+    configs = [f'{config}_full_losses' for config in configs]
+    assert [row['config'] for row in content['rows']] == configs
+    assert {config for _, config, _ in made} == set(configs)
+    assert '--table losses --data scenes --seeds 1 --rows 4 2' in content['command']
+    assert [gain['new'] for gain in content['gains']] == ['BANet 1.0 1.0']
 
 
 def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, capsys):
@@ -564,7 +637,7 @@ def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, caps
             data = words[2] if words[1] == 'x' else words[1]
             backbones[data].append(words[0])
     assert backbones == {'scenes': ['R18', 'R34'] * 2, 'COCO': ['R50', 'R101'] * 2}
-    for row in tool.TABLES[3].rows:
+    for row in tool.TABLES['3'].rows:
         for data in ('coco', 'scenes'):
             _, trained = tool.config_names(row, data)
             depth = Config.fromfile(CONFIGS / f'{trained}.py').model.backbone.depth
@@ -578,9 +651,9 @@ def test_gains_are_told_from_noise(tool):
             tool.report.Measured(None, (), [{'coco_panoptic/PQ': value} for value in values])
             for values in (new, old)
         ]
-        return tool.report.difference(*rows)
+        return str(tool.report.Difference.between(*rows, 'PQ'))
 
-    assert difference([50.0], [48.0]) == '+2.0 (one seed: noise unknown)'
+    assert difference([50.0], [48.0]) == '+2.0 (one seed, the noise of seeds is unknown)'
     # Differences 2, 3, 4: standard error 1 / sqrt(3), t of two degrees of freedom 4.30.
     seeds = '(95%: {} by seeds: {} the noise)'
     assert difference([52.0, 53, 54], [50.0, 50, 50]) == '+3.0 ' + seeds.format(

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from .tables import Row, Table
+from .tables import OF_ALL_AND_GROUPS, Row, Table
 
 METRIC_PREFIX = 'coco_panoptic/'
 
@@ -26,16 +26,102 @@ class Measured(NamedTuple):
         cells: What stands in front of the figures: the row's, of the model that was measured.
         metrics: By seed.
         counts: (N, C, 4) by seed, what PQ counted in each of the N images; empty if unknown.
+        is_thing: (C,) bool, of the classes of ``counts``.
     """
 
     row: Row
     cells: tuple[str, ...]
     metrics: list[dict[str, float]]
     counts: Sequence[np.ndarray] = ()
+    is_thing: np.ndarray | None = None
 
     def values(self, name: str) -> list[float]:
         """A metric, by seed."""
         return [scores[METRIC_PREFIX + name] for scores in self.metrics]
+
+    def counts_of(self, name: str) -> list[np.ndarray]:
+        """``counts`` of the classes that a metric of ``OF_ALL_AND_GROUPS`` is about."""
+        chosen = dict(PQ=slice(None), PQ_th=self.is_thing, PQ_st=~self.is_thing)[name]
+        return [counts[:, chosen] for counts in self.counts]
+
+
+class Difference(NamedTuple):
+    """Between two rows in a metric, whose seeds are paired.
+
+    Attributes:
+        by_seed: New minus old.
+        intervals: 95% of it, low and high, by what is drawn anew: Student's of ``seeds``, and
+            the bootstrap's of ``seeds and images``; of a single seed that of ``images`` alone.
+    """
+
+    by_seed: list[float]
+    intervals: dict[str, tuple[float, float]]
+
+    @classmethod
+    def between(cls, new: Measured, old: Measured, name: str) -> Difference:
+        """Of two rows."""
+        by_seed = [a - b for a, b in zip(new.values(name), old.values(name))]
+        several = len(by_seed) > 1
+        intervals = {}
+        if several:
+            error = t.ppf(0.975, len(by_seed) - 1) * stdev(by_seed) / math.sqrt(len(by_seed))
+            intervals['seeds'] = mean(by_seed) - error, mean(by_seed) + error
+        if new.counts and old.counts:
+            drawn = 'seeds and images' if several else 'images'
+            intervals[drawn] = bootstrap(new.counts_of(name), old.counts_of(name))
+        return cls(by_seed, intervals)
+
+    def __str__(self) -> str:
+        """Its mean, what it may be, and whether it is more than noise: beyond all intervals."""
+        said = ', '.join(
+            f'{low:+.1f} to {high:+.1f} by {of}' for of, (low, high) in self.intervals.items()
+        )
+        said = f'95%: {said}: ' if said else ''
+        if len(self.by_seed) < 2:
+            verdict = 'one seed, the noise of seeds is unknown'
+        elif all(low > 0 or high < 0 for low, high in self.intervals.values()):
+            verdict = 'beyond the noise'
+        else:
+            verdict = 'within the noise'
+        return f'{mean(self.by_seed):+.1f} ({said}{verdict})'
+
+    def in_short(self) -> str:
+        """Its mean and the interval of the bootstrap, if there is one."""
+        drawn = [bounds for of, bounds in self.intervals.items() if of.endswith('images')]
+        said = ''.join(f' ({low:+.1f} to {high:+.1f})' for low, high in drawn)
+        return f'{mean(self.by_seed):+.1f}{said}'
+
+
+class Gain(NamedTuple):
+    """What a row has above another.
+
+    Attributes:
+        old, new: Names of the rows.
+        differences: In PQ of all, of things and of stuff.
+    """
+
+    old: str
+    new: str
+    differences: dict[str, Difference]
+
+    def __str__(self) -> str:
+        """A line."""
+        _, things, stuff = self.differences.values()
+        groups = f'things {things.in_short()}, stuff {stuff.in_short()}'
+        return f'{self.old} -> {self.new}: PQ {self.differences["PQ"]}; {groups}'
+
+    def as_json(self) -> dict:
+        """The same, to two decimals."""
+        return dict(old=self.old, new=self.new) | {
+            name: dict(
+                by_seed=[round(value, 2) for value in difference.by_seed],
+                **{
+                    f'95% by {of}': [round(float(bound), 2) for bound in bounds]
+                    for of, bounds in difference.intervals.items()
+                },
+            )
+            for name, difference in self.differences.items()
+        }
 
 
 def spread(values: list[float]) -> str:
@@ -43,28 +129,6 @@ def spread(values: list[float]) -> str:
     if any(math.isnan(value) for value in values):
         return '-'
     return f'{mean(values):.1f}' + (f' ±{stdev(values):.1f}' if len(values) > 1 else '')
-
-
-def difference(new: Measured, old: Measured) -> str:
-    """Mean of the differences in PQ seed by seed, and whether they are more than noise.
-
-    Seeds alone give Student's interval; that of the bootstrap is over seeds and images at once. A
-    difference is beyond the noise if it is beyond both.
-    """
-    differences = [a - b for a, b in zip(new.values('PQ'), old.values('PQ'))]
-    text = f'{mean(differences):+.1f}'
-    intervals = {}
-    if len(differences) > 1:
-        error = t.ppf(0.975, len(differences) - 1) * stdev(differences)
-        error /= math.sqrt(len(differences))
-        intervals['seeds'] = mean(differences) - error, mean(differences) + error
-    if new.counts and old.counts:
-        intervals['seeds and images'] = bootstrap(new.counts, old.counts)
-    if len(differences) < 2:
-        return f'{text} (one seed: noise unknown)'
-    said = ', '.join(f'{low:+.1f} to {high:+.1f} by {of}' for of, (low, high) in intervals.items())
-    beyond = all(low > 0 or high < 0 for low, high in intervals.values())
-    return f'{text} (95%: {said}: {"beyond" if beyond else "within"} the noise)'
 
 
 def bootstrap(
@@ -112,15 +176,21 @@ def lines(table: Table, measured: list[Measured], data: str) -> list[list[str]]:
     return result
 
 
-def gains(table: Table, measured: list[Measured]) -> list[str]:
-    """PQ of each measured row against one of them, or the one above where rows add up."""
+def gains(table: Table, measured: list[Measured]) -> list[Gain]:
+    """Each measured row against one of them, or the one above where rows add up."""
     first = baseline(table, measured)
     if table.rows_add_up:
-        pairs = [*pairwise(measured), (first, measured[-1])]
+        pairs = [*pairwise(measured)]
+        if len(pairs) > 1:
+            pairs.append((first, measured[-1]))
     else:
         pairs = [(first, item) for item in measured if item is not first]
     return [
-        f'{_name(table, old.cells)} -> {_name(table, new.cells)}: PQ {difference(new, old)}'
+        Gain(
+            _name(table, old.cells),
+            _name(table, new.cells),
+            {name: Difference.between(new, old, name) for name in OF_ALL_AND_GROUPS},
+        )
         for old, new in pairs
     ]
 
@@ -149,14 +219,15 @@ def plot(table: Table, measured: list[Measured], data: str, path: Path) -> None:
     axis = figure.subplots()
     first = baseline(table, measured)
     names = [_name(table, item.cells) for item in measured]
-    for place, item in enumerate(measured):
+    papers = [item.row.paper[0] - first.row.paper[0] for item in measured]
+    for place, (item, paper) in enumerate(zip(measured, papers)):
         gain = [a - b for a, b in zip(item.values('PQ'), first.values('PQ'))]
-        paper = item.row.paper[0] - first.row.paper[0]
         axis.plot(gain, [place] * len(gain), 'o', color='C0', alpha=0.5)
         axis.plot(mean(gain), place, '|', color='C0', markersize=18, markeredgewidth=2)
         axis.plot(paper, place, 'D', color='C1')
     axis.plot([], [], 'o', color='C0', label=f'{data}: seeds and mean')
-    axis.plot([], [], 'D', color='C1', label='COCO (paper)')
+    if not all(map(math.isnan, papers)):
+        axis.plot([], [], 'D', color='C1', label='COCO (paper)')
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlabel(f'PQ above "{_name(table, first.cells)}"')

@@ -163,10 +163,13 @@ class Trained(NamedTuple):
         _write(result, dict(fingerprint=fingerprint, metrics=metrics))
         return metrics
 
-    def image_counts(self, config: str) -> np.ndarray | None:
-        """(N, C, 4) of the images; None where the metric was another than ours."""
+    def image_counts(self, config: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """(N, C, 4) of the images, (C,) is_thing; None where the metric was another than ours."""
         path = self.folder / 'metrics' / f'{Path(config).name}.npz'
-        return np.load(path)['counts'] if path.exists() else None
+        if not path.exists():
+            return None
+        counted = np.load(path)
+        return counted['counts'], counted['is_thing']
 
     def resolved(self, config: str | None = None) -> Config:
         """The training's config, or another, as the tools read it."""

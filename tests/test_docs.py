@@ -344,6 +344,7 @@ def first_table(text: str) -> list[list[str]]:
     ('page', 'before', 'table_of', 'chosen'),
     [
         ('README.md', '## Results', 'scenes/table_1', range(7)),
+        ('docs/index.md', 'On COCO nothing has been measured', 'scenes/table_1', [1, 4]),
         ('README.md', "On CamVid's street frames", 'camvid/table_2', [0, 3, 5]),
         ('README.md', 'On scenes composed of its frames', 'photo_scenes/table_2', [0, 3, 5]),
         *(
@@ -405,6 +406,272 @@ def test_costs_are_those_that_were_measured():
             f'{model["training_ms"]:.0f}',
             f'{model["training_ms"] / first["training_ms"]:.2f}',
         ]
+
+
+def table_after(page: str, *before: str) -> list[list[str]]:
+    """The rows of the first table of a page behind all these words, without what marks them."""
+    text = (ROOT / page).read_text()
+    for words in before:
+        _, found, text = text.partition(words)
+        assert found, f'{page}: {words}'
+    _, *rows = first_table(text.replace('\N{MULTIPLICATION SIGN}', 'x'))
+    return [[re.sub('[*`]', '', cell) for cell in row] for row in rows]
+
+
+def result(name: str) -> dict:
+    """What a benchmark has written."""
+    return json.loads((RESULTS / f'{name}.json').read_text())
+
+
+@pytest.mark.parametrize(
+    ('before', 'table_of'),
+    [
+        ('### Table 2: ablation', 'scenes/table_2'),
+        ('### Table 2 on street frames', 'camvid/table_2'),
+        ('### Table 2 on composed photographs', 'photo_scenes/table_2'),
+    ],
+)
+def test_steps_are_those_that_were_written(before, table_of):
+    """The difference of each step with its interval over seeds and images, in the words."""
+    _, _, section = (ROOT / 'docs' / 'results.md').read_text().partition(before)
+    section = re.split(r'\n##+ ', section)[0].replace('\N{MINUS SIGN}', '-').replace(' PQ', '')
+    said = ' '.join(section.replace('**', '').split())
+    *steps, _ = result(table_of)['gains']  # the last one is of all steps together
+    assert len(steps) == 5
+    for step in steps:
+        if isinstance(step, str):  # as it was written before there were things and stuff
+            found = re.search(r'PQ (\S+) .* (\S+) to (\S+) by seeds and images', step)
+            gain, low, high = map(float, found.groups())
+        else:
+            gain = mean(step['PQ']['by_seed'])
+            low, high = step['PQ']['95% by seeds and images']
+        text = f'{gain:+.1f}' if round(gain, 1) else '0.0'
+        assert f'{text} ({low:.1f} to {high:.1f})' in said, step
+
+
+def test_costs_on_a_gpu_are_those_that_were_measured():
+    rows = table_after('docs/results.md', '## Cost of whole models', 'On an NVIDIA H200')
+    models = result('compare_models_cuda')['models'].values()
+    first = next(iter(models))
+    for (_, *cells), model in zip(rows, models, strict=True):
+        assert cells == [
+            f'{model["total_ms"]:.0f}',
+            f'{model["total_ms"] / first["total_ms"]:.2f}',
+            f'{model["bytes"] / 1e6:.0f}',
+            f'{model["training_ms"]:.0f}',
+            f'{model["training_ms"] / first["training_ms"]:.2f}',
+        ]
+
+
+def test_memory_of_training_is_that_which_was_measured():
+    measured = [result(f'compare_models_{device}')['models'] for device in ('cpu', 'cuda')]
+    rows = table_after('docs/coco.md', '**Memory.**')
+    assert len(rows) == 4
+    for name, *cells in rows:
+        name = name.replace('PanopticFPN', 'panoptic_fpn').replace(',', '')
+        name = name.lower().replace(' ', '_')
+        expected = [
+            f'{models[name]["training_bytes"] / 1e9:.1f}' if name in models else 'not measured'
+            for models in measured
+        ]
+        assert cells == [*expected, f'{12 * measured[0][name]["parameters"] / 1e9:.1f}'], name
+
+
+def test_hours_follow_from_the_operations(load):
+    """Of the images of each config's schedule."""
+    pace = 1e12 * load(ROOT / 'tools' / 'reproduce.py').TERAFLOPS['coco']
+    rows = table_after('docs/coco.md', '**Hours**')
+    assert len(rows) == 5
+    for name, gigaflops, *cells in rows:
+        cfg = Config.fromfile(CONFIGS / (name if '/' in name else f'banet/{name}'))
+        images = cfg.train_cfg.max_iters * cfg.auto_scale_lr.base_batch_size
+        seconds = images * 1e9 * float(gigaflops.replace(',', '')) / pace
+        for cell, gpus in zip(cells, (1, 8, 16), strict=True):
+            half = 0.51 * 10.0 ** -len(cell.partition('.')[2])
+            assert float(cell) == pytest.approx(seconds / 3600 / gpus, abs=half), name
+
+
+def test_schedules_for_other_gpus_see_the_images_of_the_config(parse):
+    """All of a schedule is stretched alike; gradients are accumulated to the same batch."""
+    lines = [param.values[0] for param in commands() if 'train_cfg.max_iters=' in param.values[0]]
+    lines = [line for line in lines if 'banet_r50_fpn_1x_coco.py' in line]
+    split = [split_command(line) for line in lines]  # by a parser that parse() replaces
+    assert len(split) == 2
+    for line, (program, arguments) in zip(lines, split):
+        gpus = 1
+        for number in re.findall(r'--(?:nnodes|nproc-per-node) (\d+)', line):
+            gpus *= int(number)
+        args = parse(ROOT / program, arguments)
+        cfg = Config.fromfile(ROOT / args.config)
+        _, decay = cfg.param_scheduler
+        steps, batch = cfg.train_cfg.max_iters, gpus * cfg.train_dataloader.batch_size
+        options = args.cfg_options
+        base = cfg.auto_scale_lr.base_batch_size
+        times = options['train_cfg.max_iters'] / steps
+        assert times * batch == base
+        assert options['train_cfg.val_interval'] == times * cfg.train_cfg.val_interval
+        assert options['param_scheduler.1.end'] == times * steps
+        milestones = [times * place for place in decay.milestones]
+        assert options['param_scheduler.1.milestones'] == milestones
+        accumulated = options.get('optim_wrapper.accumulative_counts', 1)
+        assert args.auto_scale_lr == (accumulated * batch != base)  # then the rate is to be scaled
+
+
+@pytest.mark.parametrize('place', ['full size', 'stride 4'])
+def test_speed_of_fusion_is_that_which_was_measured(place):
+    page = 'docs/occlusion_handling.md'
+    at = ('full size', 'stride 4').index(place)
+    written = {
+        (row['objects'], f'{row["height"]}x{row["width"]}'): row
+        for row in result('fusion_cpu')['rows']
+        if row['logits'] == place
+    }
+    for image, objects, *cells in table_after(page, 'cores of an Intel Xeon'):
+        row = written[int(objects), image]
+        ours, theirs = row['ms']['mmbanet'], row['ms']['mmdet']
+        assert cells[4 * at : 4 * at + 4] == [
+            f'{ours:.0f} ms',
+            f'{theirs:.0f} ms',
+            f'{ours / theirs:.2f}',
+            f'{row["bytes"]["mmbanet"] / row["bytes"]["mmdet"]:.2f}',
+        ]
+    written = [row for row in result('fusion_cuda')['rows'] if row['logits'] == place]
+    rows = table_after(page, 'On an NVIDIA H200')
+    for (objects, *cells), row in zip(rows, written, strict=True):
+        ours, theirs = row['ms']['mmbanet'], row['ms']['mmdet']
+        assert int(objects) == row['objects']
+        assert [cell.split(' / ')[at] for cell in cells] == [
+            *(f'{ms:.1f}' if ms < 100 else f'{ms:.0f}' for ms in (ours, theirs)),
+            f'{ours / theirs:.1f}',
+            f'{row["bytes"]["mmbanet"] / row["bytes"]["mmdet"]:.2f}',
+        ]
+
+
+def test_costs_of_fusions_are_those_that_were_measured():
+    rows = table_after('docs/rivals.md', '## What they cost')
+    written = {
+        row['fusion']: row
+        for row in result('fusion_rules_cost_cpu')['rows']
+        if row['width'] == 1333
+    }
+    assert len(rows) > 10
+    for name, *cells in rows:
+        row = written[name]
+        figures = f'{row["ratio"]:.2f}', f'{row["ratio_alone"]:.2f}', f'{row["bytes"] / 1e6:.0f}'
+        assert cells == [*figures], name
+
+
+def test_order_rules_in_fusion_are_those_that_were_measured():
+    rows = table_after('docs/occlusion_handling.md', 'who_is_in_front.md))', '1,000 scenes of')
+    names = ('banet', 'panoptic_fpn')
+    models = [result(f'occlusion_rules_{name}_scenes_1000')['rules'].values() for name in names]
+    for (_, *cells), *rules in zip(rows, *models, strict=True):
+        assert cells == [
+            figure
+            for rule in rules
+            for figure in (
+                f'{rule["coco_panoptic/PQ_th"]:.1f}',
+                f'{rule["occlusion/accuracy"]:.1f}%',
+                f'{rule["occlusion/accuracy_same_class"]:.1f}%',
+            )
+        ]
+
+
+def test_readings_are_those_that_were_measured():
+    written = result('scenes/readings')
+    rows = table_after('docs/readings.md', '## Fusion')
+    models = [model['readings'].values() for model in written['fusion'].values()]
+    for (_, *cells), *readings in zip(rows, *models, strict=True):
+        assert cells == [
+            figure
+            for reading in readings
+            for figure in (
+                f'{reading["coco_panoptic/PQ"]:.2f}',
+                f'{reading["coco_panoptic/PQ_th"]:.2f}',
+                f'{reading["occlusion/accuracy"]:.1f}',
+            )
+        ]
+    rows = table_after('docs/readings.md', '## Training')
+    for (name, *cells), (setting, metrics) in zip(rows, written['training'].items(), strict=True):
+        assert name == setting
+        assert cells == [
+            f'{metrics[f"coco_panoptic/{part}"]:.2f}' for part in ('PQ', 'PQ_th', 'PQ_st')
+        ]
+
+
+def test_speed_of_roi_inlay_is_that_which_was_measured():
+    page = 'docs/roi_inlay.md'
+    rows = table_after(page, '## Speed')
+    for (case, *cells), row in zip(rows, result('roi_inlay_cpu')['rows'], strict=True):
+        there, back = row['forward_ms'], row['backward_ms']
+        rivals = 'roi_upsample sum', 'grid_sample'
+        assert case == row['case']
+        assert cells == [
+            f'{there["roi_inlay"]:.0f}',
+            *(
+                f'x{there[name] / there["roi_inlay"]:.1f}'
+                for name in (*rivals, 'roi_align backward')
+            ),
+            f'{row["floor_ms"]:.1f}',
+            f'{back["roi_inlay"]:.0f}',
+            *(f'x{back[name] / back["roi_inlay"]:.1f}' for name in rivals),
+        ]
+    rows = table_after(page, 'On an NVIDIA H200')
+    for (case, *cells), row in zip(rows, result('roi_inlay_cuda')['rows'], strict=True):
+        there, back = row['forward_ms'], row['backward_ms']
+        over = there['roi_inlay'] / row['floor_ms']
+        ratios = [
+            ' / '.join(
+                f'x{ms[f"roi_upsample {kind}"] / ms["roi_inlay"]:.2f}' for kind in ('sum', 'mean')
+            )
+            for ms in (there, back)
+        ]
+        assert case == row['case']
+        assert [*cells[:2], *cells[3:]] == [
+            f'{there["roi_inlay"]:#.3g}',
+            ratios[0],
+            f'{row["floor_ms"]:.3f}',
+            f'{over:.1f}' if over < 10 else f'{over:.0f}',
+            f'{back["roi_inlay"]:#.3g}',
+            ratios[1],
+        ]
+
+
+def test_who_is_in_front_is_what_was_measured():
+    page, masks = 'docs/who_is_in_front.md', result('photographs/order')['masks']
+    columns = ['same class', 'other class', 'inside', 'decided', 'of_decided']
+    for words, kind, shown in (
+        ('800 scenes of', 'head', columns),
+        ("A model's own detections", 'detections', [c for c in columns if c != 'inside']),
+    ):
+        rows = table_after(page, words)
+        for (name, *cells), rule in zip(rows, masks[kind]['rules'].values(), strict=True):
+            low, high = rule['all']['low'], rule['all']['high']
+            figures = [rule[column] for column in shown]
+            figures = [of['percent'] if isinstance(of, dict) else of for of in figures]
+            assert cells == [
+                f'{rule["all"]["percent"]:.1f} ({low:.1f} to {high:.1f})',
+                *('100' if percent == 100 else f'{percent:.1f}' for percent in figures),
+            ], name
+    rows = table_after(page, '## The drawn scenes')
+    rules = masks['head']['rules'].values()
+    for (name, on_photographs, *_), rule in zip(rows, rules):
+        assert on_photographs == f'{rule["all"]["percent"]:.1f}', name
+
+
+def test_growth_is_that_which_was_measured():
+    rows = table_after('docs/speed.md', '## How cost grows')
+    for (panel, *_, exponents, _), line in zip(rows, result('growth_cpu')['lines'], strict=True):
+        shown = (
+            [line['exponent']]
+            if len(line['sizes']) == 2
+            else [
+                line['exponent'],
+                line['last_exponent'],
+            ]
+        )
+        assert panel == line['panel']
+        assert exponents == '; '.join(f'{exponent:.2f}' for exponent in shown)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="MyST's parser wants Python 3.11")

@@ -37,6 +37,7 @@ from mmbanet import (
     visualization,
 )
 from mmbanet.cli.main import COMMANDS
+from mmbanet.datasets.mask_overlap import measure_overlap
 from mmbanet.models import fusion
 from mmbanet.scenes import METAINFO
 
@@ -475,6 +476,17 @@ def test_memory_of_training_is_that_which_was_measured():
             for models in measured
         ]
         assert cells == [*expected, f'{12 * measured[0][name]["parameters"] / 1e9:.1f}'], name
+
+
+def test_overlap_of_the_generated_scenes_is_that_of_todays(tmp_path):
+    """Of the first ones; all of them are what the page counts."""
+    root = scenes.generate_scenes(tmp_path / 'scenes', train=100, val=1, workers=1)
+    counts = measure_overlap(str(root / 'annotations' / 'instances_train.json'))
+    page = (ROOT / 'docs' / 'coco.md').read_text()
+    pattern = r'(\S+) overlapping pairs an image, (\d+)% of\s+them by more than 20%'
+    pairs, share = map(float, re.search(pattern, page).groups())
+    assert pairs == pytest.approx(counts.mask_pairs / counts.images, abs=0.3)
+    assert share == pytest.approx(100 * counts.occluded_pairs / counts.mask_pairs, abs=7)
 
 
 def test_hours_follow_from_the_operations(load):

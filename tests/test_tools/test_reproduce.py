@@ -469,6 +469,23 @@ def test_a_tool_that_was_about_to_start_is_interrupted(run, tool, monkeypatch):
         tool.interrupted.clear()
 
 
+def test_trainings_of_several_processes_have_a_port_each(run, tool, monkeypatch):
+    commands = []
+
+    def popen(command, **rest):
+        commands.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool.Trained, '_initial_weights', lambda trained: Path('initial.pth'))
+    monkeypatch.setattr(subprocess, 'Popen', popen)
+    with pytest.raises(KeyboardInterrupt):
+        run('--table', '6', '--rows', '1', '--seeds', '1', '--gpus', '2')
+    start = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    assert commands[0][1:6] == start
+    assert '--launcher' in commands[0]
+    tool.interrupted.clear()
+
+
 def test_a_failing_tool_names_its_log(run, tool):
     with pytest.raises(tool.RunFailed, match=r'train.py failed, see .*train\.log: .*no_such_part'):
         run(

@@ -222,7 +222,9 @@ class Trained(NamedTuple):
     ) -> None:
         command = [sys.executable]
         if processes > 1:
-            command += ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes)]
+            # Each with a port of its own, whatever else is trained here.
+            command += ['-m', 'torch.distributed.run', '--standalone']
+            command += ['--nproc-per-node', str(processes)]
         command += [str(TOOLS / tool), str(CONFIGS / f'{config or self.config}.py'), *arguments]
         if processes > 1:
             command += ['--launcher', 'pytorch']

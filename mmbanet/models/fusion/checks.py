@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 
 import torch
+from mmcv.ops import batched_nms
 from torch import Tensor
 
 from mmbanet.structures import check_not_nan
@@ -94,8 +96,17 @@ def check_common_settings(test_cfg: dict) -> None:
     score, nms, area = (test_cfg[name] for name in ('score_thr', 'nms', 'stuff_area_limit'))
     if isinstance(score, bool) or not isinstance(score, Real):
         raise TypeError(f'test_cfg.score_thr must be a number, got {score!r}')
+    if math.isnan(score):
+        raise ValueError('test_cfg.score_thr must be a number, got NaN')
     if nms is not None and not isinstance(nms, dict):
         raise TypeError(f'test_cfg.nms must be a dict or None, got {nms!r}')
+    if nms is not None:
+        try:
+            batched_nms(torch.ones(1, 4), torch.ones(1), torch.zeros(1), dict(nms), True)
+        except (NameError, SyntaxError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'test_cfg.nms must be nms_cfg of mmcv.ops.batched_nms, got {nms!r}: {error}'
+            ) from error
     if isinstance(area, bool) or not isinstance(area, Real) or not area >= 0:
         raise ValueError(f'test_cfg.stuff_area_limit must be a number of pixels, got {area!r}')
 

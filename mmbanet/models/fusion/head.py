@@ -48,8 +48,8 @@ class OcclusionAwareFusionHead(FusionHead):
         test_cfg: All of ``score_thr`` and ``nms`` (:func:`select_detections`),
             ``occlusion_thr`` and ``removal_thr`` (shares of an object's area) and
             ``stuff_area_limit`` (pixels of the output); if wanted the readings of the paper
-            ``pairs`` and ``removal``, see :class:`OcclusionSettings`. The model passes its
-            ``test_cfg.panoptic``. Needed by :meth:`predict`.
+            ``pairs`` and ``removal``, see :class:`OcclusionSettings`; not with ``order=None``. The
+            model passes its ``test_cfg.panoptic``. Needed by :meth:`predict`.
         init_cfg: MMEngine's; there is nothing to initialise.
         duplicates: Config of a :class:`DuplicateFilter`, which drops objects that are others once
             more before pairs are ordered. None: none is dropped, as in the paper.
@@ -216,14 +216,22 @@ def _check_settings(test_cfg: dict) -> None:
 def _occlusion_settings(
     order: list[OrderRule] | None, duplicates: DuplicateFilter | None, test_cfg: dict
 ) -> OcclusionSettings:
+    readings = {name: test_cfg[name] for name in READINGS if name in test_cfg}
     settings = OcclusionSettings(
         test_cfg['occlusion_thr'],
         test_cfg['removal_thr'],
         order or (),
         duplicates=duplicates,
-        **{name: test_cfg[name] for name in READINGS if name in test_cfg},
+        **readings,
     )
-    return settings if order is not None else score_order(settings.removal_thr, duplicates)
+    if order is not None:
+        return settings
+    if readings:
+        raise ValueError(
+            f'test_cfg.{min(readings)}: not with order=None, which lays objects by their scores; '
+            'leave it out'
+        )
+    return score_order(settings.removal_thr, duplicates)
 
 
 def _checked_instances(instances: InstanceData, num_things_classes: int) -> InstanceData:

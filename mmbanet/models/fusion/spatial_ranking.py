@@ -80,12 +80,12 @@ class SpatialRankingHead(OcclusionAwareFusionHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = dict(type='Xavier', layer='Conv2d'),  # noqa: B006
     ) -> None:
-        super().__init__(num_things_classes, num_stuff_classes, None, test_cfg, init_cfg)
         if readings := [name for name in READINGS if name in (test_cfg or {})]:
             raise ValueError(
                 f'test_cfg.{readings[0]}: not with spatial ranking, which lays objects by their '
                 'ranks; leave it out'
             )
+        super().__init__(num_things_classes, num_stuff_classes, None, test_cfg, init_cfg)
         check_choice('scored', scored, SCORED)
         check_choice('learned', learned, LEARNED)
         check_choice('learned_from', learned_from, LEARNED_FROM)

@@ -63,8 +63,12 @@ def image_size(path: str | PathLike, exif: bool) -> tuple[int, int]:
         return header.size if orientation >= FIRST_TURNED else header.size[::-1]
 
 
-def read_image(path: str | PathLike) -> np.ndarray:
+def read_image(path: str | PathLike, flag: str = 'color') -> np.ndarray:
     """(H, W, 3) uint8 BGR of any image file, turned as its EXIF data says.
+
+    Args:
+        path: Of the file.
+        flag: As of :func:`decode_image`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -72,7 +76,7 @@ def read_image(path: str | PathLike) -> np.ndarray:
         ValueError: The file is no image, or has more pixels than can be trusted.
     """
     check_regular(os.fspath(path), 'image')
-    return decode_image(Path(path).read_bytes(), path)
+    return decode_image(Path(path).read_bytes(), path, flag)
 
 
 def decode_image(

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from mmbanet.datasets import CocoOrder
-from mmbanet.datasets.image_files import read_image
+from mmbanet.datasets.image_files import check_loaded_size, read_image
 from mmbanet.registry import METRICS
 from mmbanet.scenes.true_depth import KINDS, TrueDepth, check_depth
 from mmbanet.structures import OcclusionGraph
@@ -52,6 +52,7 @@ class OcclusionMetric(BaseMetric):
         occlusion_thr: As for fusion.
         instances_ann_file: COCO's instance annotations of the same images.
         seg_prefix: Folder of the panoptic PNGs, with ``instances_ann_file``.
+        color_type: The pipeline's, which decides whether an image is turned as its EXIF data say.
         backend_args: MMEngine's, to read annotations from elsewhere than this
             machine.
         collect_device: MMEngine's.
@@ -71,6 +72,7 @@ class OcclusionMetric(BaseMetric):
         occlusion_thr: float = 0.2,
         instances_ann_file: str | None = None,
         seg_prefix: str | None = None,
+        color_type: str = 'color',
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
@@ -90,6 +92,7 @@ class OcclusionMetric(BaseMetric):
             self.coco = CocoOrder(ann_file, seg_prefix, instances_ann_file, 0.0, backend_args)
             self.annotations = self.coco.panoptic
         self.occlusion_thr = occlusion_thr
+        self.color_type = color_type
         self.dataset_meta = None
 
     @BaseMetric.dataset_meta.setter
@@ -115,11 +118,14 @@ class OcclusionMetric(BaseMetric):
 
         Raises:
             KeyError: The image is not in the annotation file.
-            ValueError: A full mask is not one of the image.
+            ValueError: A full mask is not one of the image, or masks or the image have another size
+                than the annotation.
             TypeError: The predictions come without an :class:`OcclusionGraph`.
         """
         for sample in data_samples:
             if not self.annotations.is_annotated(sample['img_id']):
+                # MMEngine finds a rank's padding by its place.
+                self.results.append(dict(occluded=0, judged=[]))
                 continue
             graph = sample['pred_panoptic_seg'].get('occlusion')
             if graph is None:
@@ -133,6 +139,12 @@ class OcclusionMetric(BaseMetric):
             masks = decode_masks(instances['masks'], chosen)
             labels = instances['labels'][chosen.to(instances['labels'].device)].cpu().numpy()
             graph = OcclusionGraph(*graph)  # a plain tuple where DumpDetResults has saved it
+            size = truth.amodal.shape[1:]
+            if len(masks) > 0 and masks.shape[1:] != size:
+                raise ValueError(
+                    f'image {sample["img_id"]}: masks must have the size of the annotation {size}, '
+                    f'got {masks.shape[1:]}'
+                )
             self.results.append(self._judge(graph, masks, labels, truth, order, sample['img_path']))
 
     def _truth(self, img_id: int) -> tuple[TrueDepth, np.ndarray]:
@@ -179,7 +191,11 @@ class OcclusionMetric(BaseMetric):
             kinds = None
             if (front, behind) in occluded and 2 * (overlap & true_overlap).sum() > overlap.sum():
                 if colours is None:
-                    colours = truth.mean_colours(read_image(img_path)[..., ::-1])
+                    image = read_image(img_path, self.color_type)
+                    size = truth.amodal.shape[1:]
+                    setting = f'color_type={self.color_type!r} of OcclusionMetric'
+                    check_loaded_size(img_path, image.shape[:2], size, setting)
+                    colours = truth.mean_colours(image[..., ::-1])
                 kinds = truth.kinds(front, behind, colours)
             judged.append((bool(graph.in_front[i, j]), kinds))
         return dict(occluded=len(occluded), judged=judged)

@@ -135,6 +135,7 @@ class PanopticMetric(BaseMetric):
             true_map, _ = self.truth.load(img_id)
             try:
                 prediction = self._read(sample, true_map)
+                self.results.append({})  # MMEngine finds a rank's padding by its place
             except (KeyError, ValueError) as error:
                 raise type(error)(f'image {img_id}: {error.args[0]}') from error
             counts = self._count(img_id, true_map, prediction)
@@ -177,6 +178,7 @@ class PanopticMetric(BaseMetric):
         groups = dict(All=is_thing | True, Things=is_thing, Stuff=~is_thing)
         scores = {}
         for name in ('PQ', 'BPQ') if self.boundary else ('PQ',):
+        results = [result for result in results if result]
             counts = _total(results, name, (self.num_classes, 4))
             found = {group: average_quality(counts, of) for group, of in groups.items()}
             averages = {group: average for group, (average, _) in found.items()}

@@ -13,6 +13,7 @@ from panopticapi.utils import id2rgb
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmbanet.datasets.image_files import EXIF_ORIENTATION
 from mmbanet.models.fusion import explain_occlusion
 from mmbanet.scenes import generate_scenes
 
@@ -332,6 +333,38 @@ def test_an_image_without_segments(tmp_path):
     assert math.isnan(scores['recall'])
 
 
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_images_that_are_loaded_as_they_are_stored(tmp_path, orientation):
+    """Turned by half, an image has the size of the annotation and other colours."""
+    things = [TIE, TWIN, PERSON]
+    path = write_truth(tmp_path, things)
+    sample = prediction(tmp_path, things, [(0, 2), (1, 2)])
+    expected = evaluate(path, sample)
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    turned = str(tmp_path / 'turned.jpg')
+    Image.open(sample['img_path']).save(turned, quality=100, exif=exif)
+    sample['img_path'] = turned
+    stored = dict(ann_file=path, color_type='color_ignore_orientation')
+    assert evaluate(stored, sample) == expected
+    if orientation == 6:
+        with pytest.raises(ValueError, match=r'turned\.jpg: color_type.* 30x20 .* with 20x30'):
+            evaluate(path, sample)
+
+
+def test_images_without_annotation_keep_their_place(tmp_path):
+    """By which MMEngine finds what pads a rank."""
+    path = write_truth(tmp_path, [TIE, PERSON])
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    content['images'].append(dict(content['images'][0], id=2))
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    sample = prediction(tmp_path, [TIE, PERSON], [(0, 1)])
+    metric = METRICS.build(dict(type='mmbanet.OcclusionMetric', ann_file=path))
+    metric.process({}, [dict(sample, img_id=2), sample])
+    assert len(metric.results) == 2
+    assert metric.evaluate(2)['occlusion/pairs'] == 1
+
+
 def test_bad_input_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'annotation file not found: .*nowhere.json'):
         evaluate(str(tmp_path / 'nowhere.json'))
@@ -341,6 +374,9 @@ def test_bad_input_is_refused(tmp_path):
         evaluate(path, dict(sample, img_id=5))
     with pytest.raises(TypeError, match=r'needs the fusion head mmbanet.OcclusionAwareFusionHead'):
         evaluate(path, dict(sample, pred_panoptic_seg={}))
+    instances = dict(sample['pred_instances'], masks=sample['pred_instances']['masks'][..., 1:])
+    with pytest.raises(ValueError, match=r'image 1: masks must have .* \(20, 30\), got \(20, 29\)'):
+        evaluate(path, dict(sample, pred_instances=instances))
     with pytest.raises(FileNotFoundError, match='image not found: '):
         evaluate(path, dict(sample, img_path=str(tmp_path / 'gone.png')))
     content = json.loads((tmp_path / 'panoptic.json').read_text())

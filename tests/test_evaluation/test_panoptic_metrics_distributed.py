@@ -1,5 +1,8 @@
 """The metrics on two ranks, which share an odd number of images: one of them is padded."""
 
+import json
+
+import mmengine.dist
 import numpy as np
 import pytest
 import torch
@@ -55,6 +58,31 @@ def random_samples(rng, truths):
         semantics = dict(sem_seg=torch.from_numpy(pan)[None] % INSTANCE_OFFSET)
         samples.append(sample(image_id, pan, pred_sem_seg=semantics, pred_instances=instances))
     return samples
+
+
+def test_images_without_annotation_leave_padding_in_its_place(tmp_path, monkeypatch):
+    """MMEngine drops what pads a rank by its place in the results of both."""
+    rng = np.random.default_rng(0)
+    truths = {i: random_truth(rng) for i in range(COUNT)}
+    paths = write_truth(tmp_path, truths)
+    samples = random_samples(rng, truths)
+    content = json.loads((tmp_path / 'panoptic.json').read_text())
+    del content['annotations'][3]
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    padded = [*samples, samples[0]]
+    monkeypatch.setattr(mmengine.dist.dist, 'get_dist_info', lambda: (0, 2))
+    for kind in ('PanopticMetric', 'PanopticInstanceMetric'):
+        scores = []
+        for parts in ([samples], [padded[::2], padded[1::2]]):
+            metrics = [METRICS.build(dict(type=f'mmbanet.{kind}', **paths)) for _ in parts]
+            for metric, part in zip(metrics, parts):
+                metric.dataset_meta = META
+                metric.process({}, part)
+            found = [metric.results for metric in metrics]
+            monkeypatch.setattr(mmengine.dist.dist, 'all_gather_object', lambda _, f=found: f)
+            results = mmengine.dist.collect_results(found[0], COUNT, 'gpu')
+            scores.append(metrics[0].compute_metrics(results))
+        assert scores[1] == pytest.approx(scores[0], abs=1e-10, nan_ok=True)
 
 
 def test_two_ranks_are_as_one(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os.path as osp
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,7 +65,7 @@ class PanopticMetric(BaseMetric):
         prefix: MMEngine's.
 
     Raises:
-        FileNotFoundError: The file or the folder is missing.
+        FileNotFoundError: The file or the folder is missing, or that of ``image_counts``.
         ValueError: The file is not as it must be
             (:class:`~mmbanet.datasets.PanopticAnnotations`), or ``boundary_dilation_ratio`` is not
             positive.
@@ -85,10 +87,12 @@ class PanopticMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if boundary_dilation_ratio <= 0:
+        if not 0 < boundary_dilation_ratio < math.inf:
             raise ValueError(
                 f'boundary_dilation_ratio must be positive, got {boundary_dilation_ratio}'
             )
+        if image_counts is not None and not osp.isdir(osp.dirname(osp.abspath(image_counts))):
+            raise FileNotFoundError(f'no folder for image_counts: {osp.abspath(image_counts)}')
         self.truth = PanopticTruth(ann_file, seg_prefix, backend_args)
         self.classwise = classwise
         self.boundary = boundary
@@ -131,11 +135,11 @@ class PanopticMetric(BaseMetric):
         for sample in data_samples:
             img_id = sample['img_id']
             if not self.truth.is_annotated(img_id):
+                self.results.append({})  # MMEngine finds a rank's padding by its place
                 continue
             true_map, _ = self.truth.load(img_id)
             try:
                 prediction = self._read(sample, true_map)
-                self.results.append({})  # MMEngine finds a rank's padding by its place
             except (KeyError, ValueError) as error:
                 raise type(error)(f'image {img_id}: {error.args[0]}') from error
             counts = self._count(img_id, true_map, prediction)
@@ -174,11 +178,11 @@ class PanopticMetric(BaseMetric):
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Qualities over all images, see the class."""
         logger = MMLogger.get_current_instance()
+        results = [result for result in results if result]
         is_thing = self.truth.is_thing
         groups = dict(All=is_thing | True, Things=is_thing, Stuff=~is_thing)
         scores = {}
         for name in ('PQ', 'BPQ') if self.boundary else ('PQ',):
-        results = [result for result in results if result]
             counts = _total(results, name, (self.num_classes, 4))
             found = {group: average_quality(counts, of) for group, of in groups.items()}
             averages = {group: average for group, (average, _) in found.items()}

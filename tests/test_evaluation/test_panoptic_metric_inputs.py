@@ -143,6 +143,10 @@ def test_bad_input_is_refused(tmp_path):
         build(dict(paths, seg_prefix='nowhere'))
     with pytest.raises(ValueError, match='boundary_dilation_ratio must be positive, got 0'):
         build(paths, boundary=True, boundary_dilation_ratio=0)
+    with pytest.raises(ValueError, match='boundary_dilation_ratio must be positive, got nan'):
+        build(paths, boundary=True, boundary_dilation_ratio=float('nan'))
+    with pytest.raises(FileNotFoundError, match=r'no folder for image_counts: /.*none/counts.npz'):
+        build(paths, image_counts=str(tmp_path / 'none' / 'counts.npz'))
     with pytest.raises(KeyError, match=r'image 5 is not in .*panoptic.json'):
         evaluate(paths, [dict(good, img_id=5)])
 

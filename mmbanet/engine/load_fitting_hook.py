@@ -50,21 +50,33 @@ class LoadFittingHook(Hook):
             if names:
                 more = f'; and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
                 lines.append(f'  {what}: {"; ".join(names[:SHOWN])}{more}')
-        if renamed := _renamed(runner, checkpoint):
+        metainfo = runner.train_dataloader.dataset.metainfo
+        if renamed := renamed_classes(checkpoint, metainfo):
             lines.append(f'  as many classes, of other names, which keep their weights: {renamed}')
         level = logging.INFO if len(lines) == 1 else logging.WARNING
         print_log('\n'.join(lines), logger='current', level=level)
         checkpoint['state_dict'] = {**own, **fitting}
 
 
-def _renamed(runner: Runner, checkpoint: dict) -> str:
-    """The classes of the checkpoint that have another name in the training set, if as many."""
-    data_set = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    trained = data_set.get('classes', ())
-    ours = runner.train_dataloader.dataset.metainfo.get('classes', ())
-    if len(trained) != len(ours):
-        return ''
-    pairs = [f'{old} is now {new}' for old, new in zip(trained, ours) if old != new]
+def renamed_classes(checkpoint: dict, metainfo: dict) -> str:
+    """The classes of a checkpoint that have another name in a data set's metainfo.
+
+    Of all classes, of things and of stuff, where there are as many: a head's classes are the same
+    number then.
+    """
+    trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    kinds = [
+        [part.get(kind, ()) for part in (trained, metainfo)]
+        for kind in ('classes', 'thing_classes', 'stuff_classes')
+    ]
+    pairs = [
+        f'{old} is now {new}'
+        for theirs, ours in kinds
+        if len(theirs) == len(ours)
+        for old, new in zip(theirs, ours)
+        if old != new
+    ]
+    pairs = list(dict.fromkeys(pairs))
     more = f'; and {len(pairs) - SHOWN} more' if len(pairs) > SHOWN else ''
     return '; '.join(pairs[:SHOWN]) + more
 

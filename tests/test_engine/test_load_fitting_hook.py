@@ -32,7 +32,9 @@ class Data(torch.utils.data.Dataset):
     """A training set of three classes."""
 
     def __init__(self) -> None:
-        self.metainfo = dict(classes=('cat', 'dog', 'sky'))
+        self.metainfo = dict(
+            classes=('cat', 'dog', 'sky'), thing_classes=('cat', 'dog'), stuff_classes=('sky',)
+        )
 
     def __len__(self) -> int:
         return 1
@@ -71,16 +73,19 @@ def test_a_checkpoint_of_the_model_is_one_line(said):
 
 
 @pytest.mark.parametrize(
-    ('classes', 'expected'),
+    ('things', 'stuff', 'expected'),
     [
-        (('cat', 'horse', 'ground'), 'horse is now dog; ground is now sky'),
-        (('cat', 'dog', 'sky'), None),
-        (('person', 'car'), None),  # another number is another shape
+        (('cat', 'horse'), ('ground',), 'horse is now dog; ground is now sky'),
+        (('cat', 'dog'), ('sky',), None),
+        (('person',), ('sea', 'lake', 'sky'), None),  # another number is another shape
+        (('dog', 'cat'), ('sky', 'sea'), 'dog is now cat; cat is now dog'),
+        (('cat',), ('sea',), 'sea is now sky'),
     ],
 )
-def test_other_classes_of_the_same_number_are_said(said, classes, expected):
+def test_other_classes_of_the_same_number_are_said(said, things, stuff, expected):
     model = Model(3, 'i2s')
-    meta = dict(dataset_meta=dict(classes=classes))
+    trained = dict(classes=(*things, *stuff), thing_classes=things, stuff_classes=stuff)
+    meta = dict(dataset_meta=trained)
     load(model, dict(state_dict=dict(model.state_dict()), meta=meta))
     lines = ['coco.pth: 8 of the 8 weights are taken over']
     if expected:

@@ -47,6 +47,7 @@ def training_fingerprint(cfg: Config) -> dict[str, str]:
     """Of the checkpoint that a config trains.
 
     Nothing that only evaluation reads is part of it, a fusion head without parameters included.
+    Where ``load_from`` is a file here, what is in it is.
     """
     placed = _placed(cfg)
     parts = {key: placed.get(key) for key in _TRAINING}
@@ -55,7 +56,11 @@ def training_fingerprint(cfg: Config) -> dict[str, str]:
     if not _has_trained_fusion(cfg):
         untrained.add('panoptic_fusion_head')
     parts['model'] = _without(placed.model, untrained)
-    return _hashes(parts) | {'data': data_fingerprint(cfg.train_dataloader)}
+    found = _hashes(parts) | {'data': data_fingerprint(cfg.train_dataloader)}
+    start = cfg.get('load_from')
+    if start and osp.isfile(start):
+        found['initial checkpoint'] = _of_file(start)
+    return found
 
 
 def evaluation_fingerprint(cfg: Config, checkpoint: str) -> dict[str, str]:

@@ -182,6 +182,8 @@ class Trained(NamedTuple):
             cfg.merge_from_dict({'randomness.seed': self.seed})
             fingerprint = training_fingerprint(cfg)
         weights = self.start.config if self.start else self.donor
+        if weights:  # which take the place of the config's own
+            fingerprint.pop('initial checkpoint', None)
         return fingerprint | {'processes': str(self.gpus), 'initial weights': str(weights)}
 
     def _initial_weights(self) -> Path:

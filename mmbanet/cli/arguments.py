@@ -32,6 +32,17 @@ def share(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """For ``argparse``: how many, 0 at least.
+
+    Raises:
+        ArgumentTypeError: It is no such number.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f'expected a whole number, 0 at least, got {text!r}')
+    return int(text)
+
+
 class CfgOptions(argparse.Action):
     """MMEngine's ``DictAction``, which is imported once it is needed."""
 

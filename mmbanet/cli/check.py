@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbanet.cli.arguments import output_file
+from mmbanet.cli.arguments import count, output_file
 from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
@@ -44,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--config', help='config that the data set is for')
     parser.add_argument('--fix', type=Path, metavar='DIR', help='write mended JSON files there')
     parser.add_argument('--json', type=output_file, metavar='FILE', help='also write all findings')
-    parser.add_argument('--examples', type=int, default=3, help='of each finding (default: 3)')
+    parser.add_argument('--examples', type=count, default=3, help='of each finding (default: 3)')
     args = parser.parse_args(argv)
-    if args.examples < 0:
-        parser.error(f'--examples must be 0 at least, got {args.examples}')
     check_found('data set', args.data)
     check_found('config', args.config)
     with quiet_imports():

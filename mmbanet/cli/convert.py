@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmbanet.cli.arguments import share
 from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, what in (('labelme', LABELME), ('cvat', CVAT)):
         of_tool = add_kind(kinds, kind, f'annotations made with {kind}', what)
         add_root(of_tool).add_argument(
-            '--val-share', type=float, help='share of the images for validation, such as 0.2'
+            '--val-share', type=share, help='share of the images for validation, such as 0.2'
         )
         add_classes(of_tool)
         where = 'folder of JSON files' if kind == 'labelme' else 'XML file'

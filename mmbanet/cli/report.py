@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbanet.cli.arguments import CfgOptions, check_empty, share
+from mmbanet.cli.arguments import CfgOptions, check_empty, count, share
 from mmbanet.cli.tool import quiet_imports
 from mmbanet.messages import check_found
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--truth', type=Path, help='panoptic JSON that a folder is compared with')
     parser.add_argument('--images', type=Path, help='folder of the images, if they were moved')
     parser.add_argument(
-        '--examples', type=int, default=6, help='worst and best images shown (default: 6 each)'
+        '--examples', type=count, default=6, help='worst and best images shown (default: 6 each)'
     )
     for name, values, what in (
         ('--score-thrs', SCORES, 'least scores to try (default: 0.3 to 0.8)'),
@@ -55,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--data-root', help="folder of the data set, in place of the config's")
     parser.add_argument('--cfg-options', action=CfgOptions, help='overrides of the config')
     args = parser.parse_args(argv)
-    if args.examples < 0:
-        parser.error(f'--examples must be 0 at least, got {args.examples}')
     check_empty(args.out)
     check_what(args)
     with quiet_imports():

@@ -70,7 +70,10 @@ def cvat_data_set(
 
     found = read_splits(read, splits, val_share, lambda image: image.file_name)
     convert = partial(convert_drawn, class_map=class_map, notices=Notices())
-    parts = {split: Part(folder, drawn, convert) for split, (folder, drawn) in found.items()}
+    parts = {
+        split: Part(folder, drawn, convert, [image.file_name for image in drawn])
+        for split, (folder, drawn) in found.items()
+    }
     return DataSet(parts, class_map.categories, 'of CVAT, stuff below things of its z_order')
 
 

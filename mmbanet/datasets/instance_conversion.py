@@ -71,7 +71,8 @@ def instance_data_set(
     # By the label of the class map, whose things may be fewer and in another order.
     category_of = [next(c for c in things if c['name'] == n) for n in class_map.things] + stuff
     convert = partial(_convert, file, Path(images), Path(labels), class_map, category_of, things)
-    part = Part(Path(images), list(file.images), convert)
+    names = [image['file_name'] for image in file.images.values()]
+    part = Part(Path(images), list(file.images), convert, names)
     return DataSet({split: part}, things + stuff, 'instances and semantic labels')
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +63,13 @@ class Part(NamedTuple):
         images: Folder of the images.
         items: What becomes an image each.
         convert: Makes an :class:`Annotated` of an item.
+        names: Of the images, as far as they are known before they are converted.
     """
 
     images: Path
     items: Sequence[Any]
     convert: Callable[[Any], Annotated]
+    names: Iterable[str] = ()
 
 
 class DataSet(NamedTuple):
@@ -147,6 +148,9 @@ def write_data_set(out: str | Path, data_set: DataSet, overwrite: bool = False) 
             raise FileExistsError(f'{link} exists and is not {part.images}: choose another folder')
         if not part.items:
             raise ValueError(f'there is no image to convert for {name} in {part.images.absolute()}')
+        taken = {}
+        for file_name in part.names:
+            _png_of(file_name, taken)
     for name, part in data_set.parts.items():
         with partial_folder(annotations / f'panoptic_{name}') as folder:
             written = map(part.convert, tqdm(part.items, desc=name, unit='image', disable=None))
@@ -210,12 +214,9 @@ def _write_maps(
     folder: Path, written: Iterable[Annotated], categories: list[dict]
 ) -> dict[str, dict]:
     """Writes the PNGs; returns ``panoptic`` and, if there are any, ``instances`` annotations."""
-    images, annotations, instances, names = [], [], [], Counter()
+    images, annotations, instances, taken = [], [], [], {}
     for number, found in enumerate(written, start=1):
-        png = f'{Path(found.file_name).stem}.png'
-        names[png] += 1
-        if names[png] > 1:
-            raise ValueError(f'two images have the stem of {found.file_name}; rename one of them')
+        png = _png_of(found.file_name, taken)
         write_segment_map(folder / png, found.ids)
         height, width = found.ids.shape
         images.append(dict(id=number, file_name=found.file_name, height=height, width=width))
@@ -229,6 +230,18 @@ def _write_maps(
         things = [category for category in categories if category['isthing']]
         contents['instances'] = dict(images=images, annotations=instances, categories=things)
     return contents
+
+
+def _png_of(file_name: str, taken: dict[str, str]) -> str:
+    """The name of an image's PNG, which is noted in those that are taken, with their images."""
+    png = f'{Path(file_name).stem}.png'
+    if png in taken:
+        raise ValueError(
+            f'{taken[png]} and {file_name}: two images of one stem, {png} would be the PNG of '
+            'both; rename one of them'
+        )
+    taken[png] = file_name
+    return png
 
 
 def _publish(folder: Path, annotations: Path, name: str) -> None:

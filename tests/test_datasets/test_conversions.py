@@ -138,8 +138,9 @@ def test_a_folder_is_split_the_same_each_time(tmp_path, classes):
     assert sorted([*names[0], *names[1]]) == [f'{number}.jpg' for number in range(5)]
     with pytest.raises(ValueError, match=r'val_share must leave .* got 0\.01 of 5 images'):
         run('labelme', root, '--classes', classes, '--val-share', 0.01, '--out', tmp_path / 'x')
-    with pytest.raises(SystemExit):
-        run('labelme', root, '--classes', classes, '--val-share', 0.4, '--splits', 'a', 'b')
+    for mistake in (['0.4', '--splits', 'a', 'b'], ['1.5'], ['nan']):
+        with pytest.raises(SystemExit):
+            run('labelme', root, '--classes', classes, '--val-share', *mistake)
     run('labelme', root, '--classes', classes, '--val-share', 0.4)
     assert_sound(root)  # though both parts have one folder, with the annotations in it
 
@@ -268,6 +269,22 @@ def test_cvat_of_a_whole_project(cvat, classes):
     _, content, _ = read(cvat, 'both')
     assert [image['file_name'] for image in content['images']] == ['Train/a.jpg', 'deep/b.jpg']
     assert_sound(cvat)
+
+
+def test_images_of_one_stem(tmp_path, cvat, classes):
+    """Known before anything is converted, where the annotations name all images at once."""
+    write_photo(cvat / 'images' / 'deep' / 'a.png')
+    text = CVAT.replace('deep/b.jpg', 'deep/a.png').replace('"van"', '"unknown"')
+    (cvat / 'annotations.xml').write_text(text)
+    with pytest.raises(ValueError, match=r'^a\.jpg and deep/a\.png: two images of one stem'):
+        run('cvat', cvat, '--classes', classes, *WHOLE)
+    root = tmp_path / 'labelme'
+    write_labelme(root / 'train', 'a')
+    write_photo(root / 'train' / 'a.png')
+    write_labelme(root / 'train', 'b', imagePath='a.png')
+    with pytest.raises(ValueError, match=r'^a\.jpg and a\.png: two images of one stem, a\.png'):
+        run('labelme', root, '--classes', classes, '--splits', 'train')
+    assert not list(tmp_path.glob('*/annotations/*'))
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_all_errors_are_found_at_once(root, capsys, tmp_path):
 def test_a_number_of_examples_below_0(root, capsys):
     with pytest.raises(SystemExit):
         main([str(root), '--examples', '-1'])
-    assert '--examples must be 0 at least, got -1' in capsys.readouterr().err
+    assert "--examples: expected a whole number, 0 at least, got '-1'" in capsys.readouterr().err
 
 
 def test_a_png_of_another_image_and_one_that_is_none(root):

@@ -97,7 +97,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        backend, self.file_backend = self.file_backend, _RemovesLater()
+        backend, self.file_backend = self.file_backend, _RemovesLater(self.out_dir)
         super()._save_best_checkpoint(runner, metrics)
         outdated, self.file_backend = self.file_backend.outdated, backend
         best = {getattr(self, 'best_ckpt_path', None)}
@@ -108,10 +108,19 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 class _RemovesLater(LocalBackend):
-    """Notes what MMEngine would delete before the new one is there."""
+    """Notes what MMEngine would delete before the new one is there.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Of the training. A checkpoint from another one that it goes on from, or the folder
+            that it is a copy of, names a best checkpoint there, which stays.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder).resolve()
         self.outdated: list[str] = []
+
+    def isfile(self, filepath: str | Path) -> bool:
+        return Path(filepath).parent.resolve() == self.folder and super().isfile(filepath)
 
     def remove(self, filepath: str | Path) -> None:
         self.outdated.append(str(filepath))

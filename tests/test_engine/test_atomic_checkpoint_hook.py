@@ -163,6 +163,21 @@ def test_the_best_so_far_is_kept_until_a_better_one_is_there(tmp_path, monkeypat
     assert (tmp_path / 'best_PQ_iter_3.pth').exists()
 
 
+def test_the_best_of_another_folder_stays(tmp_path):
+    """A training that goes on from there, or from a copy of it, knows its path."""
+    runner = runner_of(tmp_path / 'first', save_best='PQ', rule='greater')
+    save(runner, 1)
+    hook_of(runner).after_val_epoch(runner, {'PQ': 10.0})
+    other = runner_of(tmp_path / 'second', save_best='PQ', rule='greater')
+    other.message_hub.update_info('best_ckpt', hook_of(runner).best_ckpt_path)
+    other.call_hook('before_train')
+    for value in (11.0, 12.0):
+        other.train_loop._iter += 1
+        hook_of(other).after_val_epoch(other, {'PQ': value})
+    assert len(list((tmp_path / 'first').glob('best_PQ_*.pth'))) == 1
+    assert {path.name for path in (tmp_path / 'second').glob('*.pth')} == {'best_PQ_iter_2.pth'}
+
+
 def test_other_backends_are_left_alone():
     assert AtomicCheckpointHook().backend_args == dict(backend='mmbanet.atomic')
     assert AtomicCheckpointHook(out_dir='s3://bucket').backend_args is None

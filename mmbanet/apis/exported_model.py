@@ -24,6 +24,8 @@ from mmbanet.ops import roi_align
 
 from . import onnx_operators
 
+# Settings of NMS that are exported, or that change nothing.
+NMS = ('type', 'iou_threshold', 'iou_thr', 'split_thr')
 OUTPUT_NAMES = ('boxes', 'scores', 'labels', 'selected', 'mask_logits', 'semantic_logits')
 
 
@@ -210,6 +212,8 @@ def _check(model: nn.Module) -> None:
     for cfg in (test.rpn.nms, test.rcnn.nms, test.panoptic.get('nms')):
         if cfg and cfg.get('type', 'nms') != 'nms':
             raise TypeError(f'model: can export NMS of type nms, got {cfg["type"]}')
+        if others := [key for key, value in (cfg or {}).items() if key not in NMS and value]:
+            raise TypeError(f'model: cannot export NMS with {", ".join(others)}')
     for name, part in model.named_modules():
         packed = isinstance(part, (DeformConv2dPack, ModulatedDeformConv2dPack))
         if isinstance(part, (DeformConv2d, ModulatedDeformConv2d)) and not packed:

@@ -212,3 +212,6 @@ def test_what_is_not_exported_is_refused():
     cfg.test_cfg.rcnn.nms.type = 'soft_nms'
     with pytest.raises(TypeError, match='NMS of type nms, got soft_nms'):
         ExportedModel(build(cfg))
+    cfg.test_cfg.rcnn.nms = dict(type='nms', iou_threshold=0.5, class_agnostic=True)
+    with pytest.raises(TypeError, match='cannot export NMS with class_agnostic'):
+        ExportedModel(build(cfg))

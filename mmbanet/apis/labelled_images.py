@@ -175,7 +175,8 @@ class Predictions(_Annotated):
         self.truth = None
         if truth is not None:
             self.truth = PanopticTruth(str(truth), str(truth.with_suffix('')))
-            self.truth.use_classes(dict(classes=self.classes))
+            things = [name for name, is_thing in zip(self.classes, self.is_thing) if is_thing]
+            self.truth.use_classes(dict(classes=self.classes, thing_classes=things))
             of_truth = self.truth.annotations
             *_, palette = _classes_of(of_truth)
             if palette is not None:

@@ -242,6 +242,10 @@ def test_mistakes_are_told(scenes, predictions, tmp_path):
     (two / 'annotations' / 'panoptic_val.json').write_text(json.dumps(others))
     with pytest.raises(ValueError, match='none of its images is among the predictions'):
         main([str(predictions), '--truth', str(two / 'annotations' / 'panoptic_val.json'), *out])
+    others['categories'][-1]['isthing'] = 1
+    (two / 'annotations' / 'panoptic_val.json').write_text(json.dumps(others))
+    with pytest.raises(ValueError, match=r'is a thing by its isthing, but stuff by'):
+        main([str(predictions), '--truth', str(two / 'annotations' / 'panoptic_val.json'), *out])
     assert not (tmp_path / 'out').exists()
     assert not list(tmp_path.glob('.out*'))
 

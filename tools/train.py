@@ -45,6 +45,7 @@ def main() -> None:
             resume(cfg, None if args.resume == 'auto' else args.resume)
         else:
             check_unused(cfg)
+        check_found('load_from', cfg.get('load_from') or None)
         runner = Runner.from_cfg(cfg)
         if cfg.get('load_from') and not cfg.get('resume'):
             # Before the hook of averaged weights, which starts with those that are loaded.

@@ -97,6 +97,13 @@ def test_two_ranks_with_one_image_without_things(scenes, tmp_path):
             [],
             'annotation file not found: .*nowhere',
         ),
+        # Before the data are read, which takes minutes.
+        (
+            'train.py',
+            [CONFIG, '--data-root', 'nowhere'],
+            ['load_from=nowhere.pth'],
+            'load_from not found: .*nowhere.pth',
+        ),
         ('test.py', [CONFIG, 'nowhere.pth'], [], 'checkpoint not found: .*nowhere.pth'),
         (
             'test.py',

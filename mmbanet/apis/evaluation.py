@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from os import PathLike
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -15,7 +15,7 @@ from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
 from mmbanet.messages import check_found
 
 from .inference import NO_CHECKPOINT
-from .settled_classes import settle_classes
+from .settled_classes import settle_classes, warn_of_other_classes
 
 
 def evaluate(
@@ -45,7 +45,15 @@ def evaluate(
     config.load_from = None if checkpoint is None else str(checkpoint)
     use_safe_loaders()
     runner = Runner.from_cfg(config)
-    runner.load_checkpoint = partial(load_whole, runner.load_checkpoint)
+    load_checkpoint = runner.load_checkpoint
+
+    def load(path: str, **arguments: Any) -> dict:
+        content = load_whole(load_checkpoint, path, **arguments)
+        metainfo = getattr(runner.test_dataloader.dataset, 'metainfo', {})
+        warn_of_other_classes(path, content, metainfo)
+        return content
+
+    runner.load_checkpoint = load
     for hook in hooks:
         runner.register_hook(hook, priority='LOWEST')
     return runner.test()

@@ -25,7 +25,7 @@ from mmbanet.engine.checkpoints import load_whole, use_safe_loaders
 from mmbanet.engine.launch import override, read_config
 from mmbanet.messages import check_found
 
-from .settled_classes import settle_classes
+from .settled_classes import settle_classes, warn_of_other_classes
 
 Image = str | PathLike | np.ndarray
 
@@ -94,12 +94,14 @@ def build_model(
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     use_safe_loaders()
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.cfg = cfg
+    model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
     if checkpoint is None:
         warnings.warn(NO_CHECKPOINT, stacklevel=2)
     else:
-        load_whole(partial(load_checkpoint, model), str(checkpoint), map_location='cpu')
-    model.cfg = cfg
-    model.dataset_meta = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo
+        load = partial(load_checkpoint, model)
+        content = load_whole(load, str(checkpoint), map_location='cpu')
+        warn_of_other_classes(checkpoint, content, model.dataset_meta)
     return model.to(device).eval()
 
 

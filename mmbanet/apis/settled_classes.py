@@ -7,6 +7,7 @@ through :func:`settle_classes`.
 from __future__ import annotations
 
 import os.path as osp
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 
@@ -18,6 +19,7 @@ from mmbanet.datasets.panoptic_dataset import check_classes
 from mmbanet.engine.checkpoints import use_safe_loaders
 from mmbanet.engine.class_count_hook import head_class_counts
 from mmbanet.engine.launch import replace_data_root
+from mmbanet.engine.load_fitting_hook import renamed_classes
 from mmbanet.messages import check_found
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -56,6 +58,18 @@ def settle_classes(cfg: Config, checkpoint: str | PathLike | None = None) -> Non
     cfg.merge_from_dict(
         dict(num_things_classes=things, num_stuff_classes=stuff, classes_from_annotations=False)
     )
+
+
+def warn_of_other_classes(checkpoint: str | PathLike, content: dict, metainfo: dict) -> None:
+    """Warns where a model predicts other classes than it was trained with, or in another order.
+
+    Args:
+        checkpoint: File or URL.
+        content: What it holds.
+        metainfo: Of the data set that names what is predicted.
+    """
+    if renamed := renamed_classes(content, metainfo):
+        warnings.warn(f'{checkpoint} was trained with other classes: {renamed}', stacklevel=3)
 
 
 def _follow_data_root(cfg: Config) -> None:

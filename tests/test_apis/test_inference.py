@@ -156,6 +156,19 @@ def test_mistakes_in_building(trained, config, checkpoint, error, message):
         init_model(config, checkpoint)
 
 
+def test_classes_in_another_order_are_told(cfg, trained, tmp_path):
+    first, *others = METAINFO['classes']
+    classes = [*others, first]
+    content = torch.load(trained)
+    content['meta']['dataset_meta']['classes'] = classes
+    torch.save(content, tmp_path / 'other.pth')
+    told = rf'other\.pth was trained with other classes: {others[0]} is now {first}; '
+    with pytest.warns(UserWarning, match=told):
+        init_model(CONFIG, tmp_path / 'other.pth')
+    with pytest.warns(UserWarning, match=told):
+        evaluate(cfg, tmp_path / 'other.pth')
+
+
 def test_random_weights_are_told(cfg):
     with pytest.warns(UserWarning, match='no checkpoint: weights are random'):
         init_model(CONFIG)

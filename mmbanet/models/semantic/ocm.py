@@ -78,8 +78,14 @@ def _pooled(layout: Tensor, height: int, width: int, sizes: Sequence[int]) -> li
     valid, finest = layout[:, :height, :width], max(sizes)
     # The finest grid has the maxima of those that divide it. CUDA gives each cell a thread: a
     # single cell would have the whole map read by one.
-    cells = F.adaptive_max_pool2d(valid, finest)
-    return [F.adaptive_max_pool2d(valid if finest % size else cells, size) for size in sizes]
+    cells = _maxima(valid, finest)
+    return [_maxima(valid if finest % size else cells, size) for size in sizes]
+
+
+def _maxima(values: Tensor, size: int) -> Tensor:
+    """Adaptive max-pooling, whose own gradient CUDA refuses with deterministic algorithms."""
+    _, place = F.adaptive_max_pool2d(values.detach(), size, return_indices=True)
+    return values.flatten(1).gather(1, place.flatten(1)).view(-1, size, size)
 
 
 def _pooled_by_masks(

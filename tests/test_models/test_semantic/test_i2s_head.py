@@ -74,6 +74,17 @@ def test_the_grids_are_pooled_from_the_map(sizes):
         torch.testing.assert_close(*gradients)
 
 
+def test_no_gradient_that_cuda_has_only_without_deterministic_algorithms():
+    """Adaptive max-pooling's is one: training with ``randomness.deterministic`` would end there."""
+    left, names = [make_head()(*make_inputs(), [(64, 96)] * 2).grad_fn], set()
+    while left:
+        function = left.pop()
+        names.add(function.name())
+        left += [before for before, _ in function.next_functions if before is not None]
+    assert any('Gather' in name for name in names)
+    assert not [name for name in names if 'MaxPool' in name]
+
+
 def test_padding_does_not_change_the_layout_encoding():
     head = make_head()
     inlaid = torch.randn(1, 3, 16, 24)

@@ -30,7 +30,7 @@ def test_threshold_nms_and_order(device):
     selected = select_detections(given, 0.5, NMS)
     assert selected.tolist() == [3, 1, 0]
     assert selected.dtype == torch.int64
-    assert selected.device.type == device
+    assert selected.device.type == 'cpu'
     assert all(torch.equal(before[name], given[name]) for name in given.keys())  # noqa: SIM118
 
 

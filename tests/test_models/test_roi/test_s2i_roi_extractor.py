@@ -31,18 +31,19 @@ def make_rois(count: int, size: int = 256) -> torch.Tensor:
 
 # 5 RoIs are projected after the crop, 400 (19,600 positions against 8,192) before it.
 @pytest.mark.parametrize('layer', ['RoIAlign', 'mmbanet.RoIAlign'])
-@pytest.mark.parametrize('count', [5, 400])
-def test_equation_1(count, layer):
+@pytest.mark.parametrize(('count', 'factor'), [(5, None), (400, None), (5, 1.3)])
+def test_equation_1(count, factor, layer):
     extractor = make_extractor(dict(ROI_LAYER, type=layer))
     own = [isinstance(part, mmbanet.ops.RoIAlign) for part in extractor.roi_layers]
     assert own == [layer == 'mmbanet.RoIAlign'] * 4
     feats, rois = make_inputs(), make_rois(count)
 
     plain = SingleRoIExtractor(roi_layer=ROI_LAYER, out_channels=8, featmap_strides=STRIDES)
-    crop = RoIAlign(7, 1 / 4, 0)(feats[-1], rois)
+    enlarged = rois if factor is None else plain.roi_rescale(rois, factor)
+    crop = RoIAlign(7, 1 / 4, 0)(feats[-1], enlarged)
     phi = torch.einsum('kchw,oc->kohw', crop, extractor.phi.weight[:, :, 0, 0])
-    expected = phi + plain(feats[:4], rois)
-    torch.testing.assert_close(extractor(feats, rois), expected, rtol=1e-4, atol=1e-5)
+    expected = phi + plain(feats[:4], rois, factor)
+    torch.testing.assert_close(extractor(feats, rois, factor), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('count', [5, 400])

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mmbanet.models import SemanticFeatureHead
+from mmbanet.models.semantic.logits import roi_semantic_loss
 
 from ...conftest import make_sample
 
@@ -67,6 +68,15 @@ def test_loss_is_cross_entropy_at_stride_4_without_void(avg_non_ignore):
     torch.testing.assert_close(
         loss, 0.5 * total / (16 * 24 + 16 * 14 if avg_non_ignore else 2 * 16 * 24)
     )
+
+
+def test_loss_inside_boxes_has_a_weight_of_its_own():
+    samples = [make_sample(64, 96, seed=i) for i in range(2)]
+    head, x = make_head(roi_loss_weight=0.3), make_pyramid()
+    losses = head.loss(x, samples)
+    inside = roi_semantic_loss(head.loss_seg, head(x)['seg_preds'], samples)
+    torch.testing.assert_close(losses['loss_roi'], 0.3 * inside)
+    assert set(make_head().loss(x, samples)) == {'loss_seg'}
 
 
 def test_deformable_variant_has_only_deformable_convs():

@@ -82,6 +82,17 @@ def test_what_is_hidden_is_no_instance_any_more():
     assert paste(crowd, source)['gt_bboxes_labels'].tolist() == [0, 1, 2]
 
 
+def test_what_has_too_few_pixels_is_neither_pasted_nor_kept():
+    small = make([(2, (25, 20, 30, 25))], 200)
+    assert paste(TARGET, small, min_visible_pixels=25)['gt_bboxes_labels'].tolist() == [0, 1, 2]
+    assert paste(TARGET, small, min_visible_pixels=26)['gt_bboxes_labels'].tolist() == [0, 1]
+    # It leaves 60 pixels of the first thing, a twentieth.
+    source = make([(2, (8, 8, 42, 48))], 200)
+    for pixels, kept in ((60, [0, 1, 2]), (61, [1, 2])):
+        result = paste(TARGET, source, min_visible_pixels=pixels, min_visible_share=0.05)
+        assert result['gt_bboxes_labels'].tolist() == kept
+
+
 def test_known_order_stays_and_tells_what_of_a_thing_can_be_pasted():
     target = make([(0, (10, 10, 30, 30)), (0, (20, 10, 45, 30))], 50)
     target['gt_order'] = np.array([[0, 1], [-1, 0]], np.int8)

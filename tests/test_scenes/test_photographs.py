@@ -16,9 +16,10 @@ from mmbanet.datasets import PanopticDataset
 from mmbanet.scenes import METAINFO, generate_scenes
 from mmbanet.scenes.photographs import INSTANCE_MASKS, compose_scenes
 from mmbanet.scenes.photographs.candidates import Candidate
+from mmbanet.scenes.photographs.compose import Composer
 from mmbanet.scenes.photographs.cutout import Cutout, cut_out
 from mmbanet.scenes.photographs.paste import GAINS, MAX_TINT, Layer, match_gain, paste
-from mmbanet.scenes.photographs.source import Photograph, jpeg_quality
+from mmbanet.scenes.photographs.source import Photograph, PhotographSource, jpeg_quality
 
 from ..conftest import ROOT
 
@@ -101,13 +102,26 @@ def test_known_pairs_are_the_overlaps_of_cutouts(scenes):
     assert number >= COUNTS['train']
 
 
-def test_things_stay_visible_and_their_number_is_as_asked_for(scenes):
+def test_things_stay_visible(scenes):
     for annotation, ids, full in read(scenes)[0]:
         for front, behind in annotation['occluded_pairs']:
             for segment_id in (front, behind):
                 seen = (ids == segment_id).sum()
                 assert seen >= 0.25 * full[segment_id].sum()
         assert ids.shape == (128, 128)
+
+
+def test_two_to_six_cutouts_are_in_front_of_the_things_of_the_frame(photographs):
+    composer = Composer(PhotographSource(photographs, 'train'))
+    scenes = [composer.compose(np.random.default_rng(seed)) for seed in range(8)]
+    counts = {scene.num_cutouts for scene in scenes}
+    assert counts <= {2, 3, 4, 5, 6}
+    assert len(counts) > 1
+    for scene in scenes:
+        things = [composer.source.is_thing[segment.label] for segment in scene.segments]
+        assert things == [k < scene.num_things for k in range(len(things))]
+        seen_before = [segment.mask for segment in scene.segments[scene.num_cutouts :]]
+        assert np.sum(seen_before, axis=0).max() == 1  # of the frame nothing overlaps
 
 
 def test_panoptic_dataset_reads_it(scenes):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
@@ -98,9 +99,10 @@ class S2IRoIExtractor(SingleRoIExtractor):
         else:
             added = self._semantic_crops(semantic, self.roi_rescale(rois, roi_scale_factor))
         # Last, when the projected map is gone, and in place: less memory at the peak.
-        crops = super().forward(levels[: len(self.roi_layers)], rois, roi_scale_factor)
+        used = [_for_roi_layers(level) for level in levels[: len(self.roi_layers)]]
+        crops = super().forward(used, rois, roi_scale_factor)
         crops += added
-        return crops
+        return crops.to(levels[0].dtype)
 
     def _semantic_crops(self, semantic: Tensor, rois: Tensor) -> Tensor:
         """phi(crop(F_S)), or phi first where that is less work."""
@@ -111,11 +113,21 @@ class S2IRoIExtractor(SingleRoIExtractor):
         # cropping what phi makes of it the less the fewer channels that has.
         saved = 1 - self.phi.out_channels / self.phi.in_channels
         if positions_in_crops * (1 + saved) < positions_in_map:
-            return self.phi(self.semantic_roi_layer(semantic, rois.type_as(semantic)))
+            exact = _for_roi_layers(semantic)
+            crops = self.semantic_roi_layer(exact, rois.type_as(exact))
+            return self.phi(crops.type_as(semantic))
         # Under autocast phi's output has another dtype than F_S, and mmcv's RoIAlign wants one.
-        projected = self.phi(semantic)
+        projected = _for_roi_layers(self.phi(semantic))
         return self.semantic_roi_layer(projected, rois.type_as(projected))
 
     def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
         """Pyramid level of each RoI, as mmdet's; its area would overflow in half precision."""
         return super().map_roi_levels(rois.float(), num_levels)
+
+
+def _for_roi_layers(feats: Tensor) -> Tensor:
+    """Features of a dtype that mmcv's RoIAlign has, and that RoIs can be rounded to.
+
+    bfloat16 has multiples of 4 pixels from 512 on, and of 8 from 1024 on.
+    """
+    return feats.float() if feats.dtype == torch.bfloat16 else feats

@@ -59,6 +59,19 @@ def test_autocast_makes_the_pyramid_half_and_leaves_f_s_float32(count):
     assert (got.float() - expected).abs().mean() < 0.03 * expected.abs().mean()
 
 
+@pytest.mark.parametrize('layer', ['RoIAlign', 'mmbanet.RoIAlign'])
+@pytest.mark.parametrize('count', [5, 1000])
+def test_bfloat16_moves_no_rois(count, layer):
+    extractor = make_extractor(dict(ROI_LAYER, type=layer))
+    feats, rois = [feat.bfloat16() for feat in make_inputs(160)], make_rois(count, 100)
+    rois[:, 1:] += 520
+    expected = extractor([feat.float() for feat in feats], rois)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = extractor(feats, rois)
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - expected).abs().mean() < 0.03 * expected.abs().mean()
+
+
 def test_levels_of_half_precision_rois_do_not_overflow():
     rois = torch.tensor([[0.0, 0.0, 0.0, 400.0, 400.0], [0.0, 0.0, 0.0, 600.0, 600.0]])
     assert make_extractor().map_roi_levels(rois.half(), 4).tolist() == [2, 3]

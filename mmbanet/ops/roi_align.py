@@ -28,10 +28,11 @@ def roi_align(
             accumulated in float32).
         rois: (K, 5), image index, x1, y1, x2, y2 in pixels of the image; of any floating
             or integer dtype (what it cannot hold is lost: see :func:`~mmbanet.ops.roi_inlay`), but
-            rounded to that of ``input`` on other devices than the CPU. Samples more than one pixel
-            outside of the map count as 0. On the CPU a RoI that has NaN or that is larger or
-            farther away than 1e9 pixels of the map gives 0; so does, with ``sampling_ratio=0`` and
-            ``aligned``, one whose width or height is not positive.
+            rounded to that of ``input`` on other devices than the CPU (to float32 where that is
+            bfloat16). Samples more than one pixel outside of the map count as 0. On the CPU a RoI
+            that has NaN or that is larger or farther away than 1e9 pixels of the map gives 0; so
+            does, with ``sampling_ratio=0`` and ``aligned``, one whose width or height is not
+            positive.
         output_size: (h, w) of the crops, or one int for both; whatever has ``__index__``.
         spatial_scale: Size of the map relative to the image, such as 1 / stride.
         sampling_ratio: Samples of a bin along each axis, 1024 at most; 0 takes one per pixel of the
@@ -57,13 +58,16 @@ def roi_align(
     if input.device.type not in ('cpu', 'meta'):
         from mmcv.ops import roi_align as mmcv_roi_align
 
+        # It has no bfloat16, to which RoIs could not be rounded either.
+        dtype = torch.float32 if input.dtype == torch.bfloat16 else input.dtype
         # Contiguous, since mmcv reads the channels-last layout wrongly.
-        input, rois = input.contiguous(), rois.to(input.dtype).contiguous()
+        map, rois = input.to(dtype).contiguous(), rois.to(dtype).contiguous()
         if not len(rois):  # CUDA refuses a kernel without blocks
             return input.flatten()[:0].view(0, input.shape[1], height, width)
-        return mmcv_roi_align(
-            input, rois, (height, width), spatial_scale, sampling_ratio, 'avg', aligned
+        crops = mmcv_roi_align(
+            map, rois, (height, width), spatial_scale, sampling_ratio, 'avg', aligned
         )
+        return crops.to(input.dtype)
     return torch.ops.mmbanet.roi_align(
         input, rois, height, width, spatial_scale, sampling_ratio, aligned
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.ops import roi_align as mmcv_roi_align
+from torch._subclasses import FakeTensorMode
 
 from mmbanet.ops import RoIAlign, roi_align
 
@@ -356,6 +357,24 @@ def test_rois_of_any_real_dtype(dtype):
     case['rois'] = case['rois'].clamp(0, 200).round()
     crops = roi_align(**{**case, 'rois': case['rois'].to(dtype)})
     assert torch.equal(crops, roi_align(**case))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mmcv_which_has_no_bfloat16_gets_float32(dtype, monkeypatch):
+    """Of tensors that are said to be on a GPU."""
+    seen = []
+
+    def of_mmcv(input, rois, *_):
+        seen.append((input.dtype, rois.dtype))
+        return input.new_zeros(len(rois), input.shape[1], 7, 7)
+
+    monkeypatch.setattr('mmcv.ops.roi_align', of_mmcv)
+    with FakeTensorMode():
+        input = torch.zeros(1, 2, 9, 9, dtype=dtype, device='cuda')
+        crops = roi_align(input, torch.zeros(3, 5, device='cuda'), 7)
+    wanted = torch.float32 if dtype == torch.bfloat16 else dtype
+    assert seen == [(wanted, wanted)]
+    assert (crops.dtype, crops.shape) == (dtype, (3, 2, 7, 7))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

@@ -117,6 +117,34 @@ def test_semantic_loss_reaches_the_mask_branch_through_i2s(small_cfg):
     assert model.roi_head.mask_roi_extractor.phi.weight.grad.abs().sum() > 0
 
 
+def test_semantic_loss_reaches_f_s_through_sim(small_cfg):
+    """Without S2I there is no other way."""
+    small_cfg.merge_from_dict(PLAIN_EXTRACTORS)
+    model = build(small_cfg, train=True)
+    summed_losses(model, *make_batch())['loss_i2s'].backward()
+    assert all(weight.grad is not None for weight in model.semantic_head.subnet.parameters())
+    assert model.semantic_head.subnet[0].conv.weight.grad.any()
+
+
+def test_i2s_learns_on_a_share_of_the_boxes_of_each_image(small_cfg, monkeypatch):
+    small_cfg.model.train_cfg.i2s.gt_share = (0.5, 0.5)
+    model = build(small_cfg, train=True)
+    inputs, samples = make_batch((4, 2))
+    seen = []
+
+    def spy_i2s(semantic, instances, rois, data_samples, loss=model.i2s_head.loss):
+        seen.append(rois)
+        return loss(semantic, instances, rois, data_samples)
+
+    monkeypatch.setattr(model.i2s_head, 'loss', spy_i2s)
+    summed_losses(model, inputs, samples)
+    (rois,) = seen
+    for i, (sample, count) in enumerate(zip(samples, (2, 1))):
+        own = rois[rois[:, 0] == i, 1:].tolist()
+        assert len(own) == count
+        assert all(box in sample.gt_instances.bboxes.tolist() for box in own)
+
+
 def test_the_pyramid_is_let_go_before_i2s(small_cfg):
     """Or it would count at the peak of memory."""
     model, levels, alive = build(small_cfg), [], []
@@ -413,6 +441,8 @@ def test_share_of_ground_truth_boxes():
         assert len(rows) == len(many)
         assert rows <= {tuple(row) for row in boxes[0].tolist()}
     assert counts == {6, 7, 8, 9, 10}
+    # Of a share that rounds to none, one is left.
+    assert [len(kept) for kept in sample_gt_boxes(boxes, (0.0, 0.04))] == [1, 1, 0]
 
 
 @pytest.mark.parametrize('bgr_to_rgb', [True, False])

@@ -422,7 +422,8 @@ def write_report(table: Table, measured: list[report.Measured], args: argparse.N
         data = '{} train, {} val {}'.format(*args.scenes, args.data)
     seeds = counted(args.seeds, 'seed')
     caption = f'Table {args.table}: {table.title}. {data}: mean ± standard deviation, {seeds}.'
-    rows = report.lines(table, measured, data)
+    printed = table._replace(rows=[item.row for item in measured]) if args.rows else table
+    rows = report.lines(printed, measured, data)
     gains = report.gains(table, measured)
     print(f'\n{caption}\n\n{report.text_table(rows)}\n')
     print('\n'.join(f'{data}: {gain}' for gain in gains))

@@ -643,6 +643,7 @@ def test_chosen_rows_alone(run, calls):
     assert {config for _, config, _ in made} == set(configs)
     assert '--table losses --data scenes --seeds 1 --rows 4 2' in content['command']
     assert [gain['new'] for gain in content['gains']] == ['BANet 1.0 1.0']
+    assert 'paper' not in (folder / 'table_losses.md').read_text()  # which has other rows alone
 
 
 def test_lines_name_the_backbones_they_were_measured_with(run, calls, tool, capsys):

@@ -347,7 +347,8 @@ def first_table(text: str) -> list[list[str]]:
         ('README.md', '## Results', 'scenes/table_1', range(7)),
         ('docs/index.md', 'On COCO nothing has been measured', 'scenes/table_1', [1, 4]),
         ('README.md', "On CamVid's street frames", 'camvid/table_2', [0, 3, 5]),
-        ('README.md', 'On scenes composed of its frames', 'photo_scenes/table_2', [0, 3, 5]),
+        ('README.md', 'On scenes composed of its frames', 'photo_scenes/table_losses', None),
+        ('docs/parts.md', '## Trained longer', 'photo_scenes/table_losses', None),
         *(
             ('docs/results.md', f'### Table {number}:', f'scenes/table_{number}', None)
             for number in (1, 2, 3, 4, 6)
@@ -383,6 +384,23 @@ def test_figures_are_those_that_were_written(page, before, table_of, chosen):
                     assert on_coco == f'{paper:.1f}', (row, head)
                 compared += 1
     assert compared >= 3 * len(rows)
+
+
+def test_longer_training_is_what_was_measured():
+    _, _, section = (ROOT / 'docs' / 'parts.md').read_text().partition('of unfinished trainings')
+    written = json.loads((RESULTS / 'photo_scenes' / 'longer.json').read_text())
+    of = {(row['model'], row['iterations']): row['measured'][0] for row in written['rows']}
+    _, *rows = first_table(section)
+    for (head, *cells, things, stuff), iterations in zip(rows, (500, 1000, 1500), strict=True):
+        assert head == f'{iterations:,}'
+        models = [of[model, iterations]['coco_panoptic/PQ'] for model in ('baseline', 'BANet')]
+        assert cells[:2] == [f'{value:.1f}' for value in models]
+        end = '' if iterations == 1500 else f' {iterations}'
+        differences = written['differences'][f'BANet{end} - baseline{end}']
+        for cell, name in zip([cells[2], things, stuff], ('PQ', 'PQ_th', 'PQ_st'), strict=True):
+            low, high = differences[name]['95% by images']
+            expected = f'{differences[name]["by_seed"][0]:+.1f} ({low:.1f} to {high:.1f})'
+            assert cell.replace('\N{MINUS SIGN}', '-') == expected
 
 
 def test_weights_of_losses_are_those_that_were_measured():

@@ -25,7 +25,7 @@ from mmbanet.ops import roi_align
 from . import onnx_operators
 
 # Settings of NMS that are exported, or that change nothing.
-NMS = ('type', 'iou_threshold', 'iou_thr', 'split_thr')
+NMS = ('type', 'iou_threshold', 'iou_thr', 'class_agnostic', 'split_thr')
 OUTPUT_NAMES = ('boxes', 'scores', 'labels', 'selected', 'mask_logits', 'semantic_logits')
 
 
@@ -247,7 +247,7 @@ def _clipped(boxes: Tensor, size: Tensor) -> Tensor:
 def _kept(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict) -> Tensor:
     """Which boxes (M,) NMS keeps that compares those of a group alone, as ``mmcv.batched_nms``."""
     there = (scores >= 0)[:, None]
-    apart = (boxes * there).max() + 1
+    apart = 0 if cfg.get('class_agnostic') else (boxes * there).max() + 1
     return onnx_operators.unsuppressed(
         boxes + groups.to(boxes.dtype)[:, None] * apart, scores, _iou_threshold(cfg)
     )

@@ -56,7 +56,7 @@ SCENES = dict(scenes=(1000, 200), photo_scenes=(2000, 500))
 IMAGES = dict(coco=(118287, 5000), camvid=(367, 101))
 # What a process does, in 1e12 operations a second as paper/plan.py counts them. On COCO a V100:
 # mmdet trains Mask R-CNN R50 at 53 images a second on 8 of them (detectron2's benchmarks), 1.41e12
-# operations each. Else a core of an Intel Xeon: Table 2 on the scenes, in its 108 minutes.
+# operations each. Else a core of an Intel Xeon with the small models on the scenes.
 TERAFLOPS = dict(coco=9.3)
 CORE_TERAFLOPS = 0.05
 CAMVID_CLASSES = TOOLS.parent / 'examples' / 'camvid' / 'classes.json'

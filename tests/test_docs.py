@@ -341,6 +341,21 @@ def first_table(text: str) -> list[list[str]]:
     return [head, *rows]
 
 
+def table_after(page: str, *before: str) -> list[list[str]]:
+    """The rows of the first table of a page behind all these words, without what marks them."""
+    text = (ROOT / page).read_text()
+    for words in before:
+        _, found, text = text.partition(words)
+        assert found, f'{page}: {words}'
+    _, *rows = first_table(text.replace('\N{MULTIPLICATION SIGN}', 'x'))
+    return [[re.sub('[*`]', '', cell) for cell in row] for row in rows]
+
+
+def result(name: str) -> dict:
+    """What a benchmark has written."""
+    return json.loads((RESULTS / f'{name}.json').read_text())
+
+
 @pytest.mark.parametrize(
     ('page', 'before', 'table_of', 'chosen'),
     [
@@ -366,7 +381,7 @@ def test_figures_are_those_that_were_written(page, before, table_of, chosen):
     """Row by row, as tools/reproduce.py has them in its JSON."""
     section = (ROOT / page).read_text().partition(f'\n{before}')[2]
     heads, *rows = first_table(section)
-    written = json.loads((RESULTS / f'{table_of}.json').read_text())['rows']
+    written = result(table_of)['rows']
     written = [written[k] for k in chosen or range(len(written))]
     assert len(rows) == len(written)
     compared = 0
@@ -387,10 +402,9 @@ def test_figures_are_those_that_were_written(page, before, table_of, chosen):
 
 
 def test_longer_training_is_what_was_measured():
-    _, _, section = (ROOT / 'docs' / 'parts.md').read_text().partition('of unfinished trainings')
-    written = json.loads((RESULTS / 'photo_scenes' / 'longer.json').read_text())
+    rows = table_after('docs/parts.md', 'of unfinished trainings')
+    written = result('photo_scenes/longer')
     of = {(row['model'], row['iterations']): row['measured'][0] for row in written['rows']}
-    _, *rows = first_table(section)
     for (head, *cells, things, stuff), iterations in zip(rows, (500, 1000, 1500), strict=True):
         assert head == f'{iterations:,}'
         models = [of[model, iterations]['coco_panoptic/PQ'] for model in ('baseline', 'BANet')]
@@ -406,7 +420,7 @@ def test_longer_training_is_what_was_measured():
 def test_weights_of_losses_are_those_that_were_measured():
     _, _, section = (ROOT / 'docs' / 'parts.md').read_text().partition('## The weight of the')
     heads, *rows = first_table(section)
-    written = json.loads((RESULTS / 'photo_scenes' / 'full_losses.json').read_text())['rows']
+    written = result('photo_scenes/full_losses')['rows']
     for (_, weights, *cells), row in zip(rows, written[:-1], strict=True):  # but annotated boxes
         assert weights == ', '.join(map(str, row['loss_weights']))
         for head, cell in zip(heads[2:], cells, strict=True):
@@ -414,36 +428,21 @@ def test_weights_of_losses_are_those_that_were_measured():
             assert cell == ' / '.join(f'{metrics[name]:.1f}' for metrics in row['measured'])
 
 
-def test_costs_are_those_that_were_measured():
-    section = (ROOT / 'docs' / 'results.md').read_text().partition('## Cost of whole models')[2]
-    models = json.loads((RESULTS / 'compare_models_cpu.json').read_text())['models'].values()
-    _, *rows = first_table(section)
+@pytest.mark.parametrize(('device', 'before'), [('cpu', []), ('cuda', ['On an NVIDIA H200'])])
+def test_costs_are_those_that_were_measured(device, before):
+    rows = table_after('docs/results.md', '## Cost of whole models', *before)
+    models = result(f'compare_models_{device}')['models'].values()
     first = next(iter(models))
     for (_, *cells), model in zip(rows, models, strict=True):
+        sizes = [f'{model["parameters"] / 1e6:.1f}', f'{sum(model["gmacs"].values()):.0f}']
         assert cells == [
-            f'{model["parameters"] / 1e6:.1f}',
-            f'{sum(model["gmacs"].values()):.0f}',
+            *(sizes if device == 'cpu' else ()),  # the same on both
             f'{model["total_ms"]:.0f}',
             f'{model["total_ms"] / first["total_ms"]:.2f}',
             f'{model["bytes"] / 1e6:.0f}',
             f'{model["training_ms"]:.0f}',
             f'{model["training_ms"] / first["training_ms"]:.2f}',
         ]
-
-
-def table_after(page: str, *before: str) -> list[list[str]]:
-    """The rows of the first table of a page behind all these words, without what marks them."""
-    text = (ROOT / page).read_text()
-    for words in before:
-        _, found, text = text.partition(words)
-        assert found, f'{page}: {words}'
-    _, *rows = first_table(text.replace('\N{MULTIPLICATION SIGN}', 'x'))
-    return [[re.sub('[*`]', '', cell) for cell in row] for row in rows]
-
-
-def result(name: str) -> dict:
-    """What a benchmark has written."""
-    return json.loads((RESULTS / f'{name}.json').read_text())
 
 
 @pytest.mark.parametrize(
@@ -470,20 +469,6 @@ def test_steps_are_those_that_were_written(before, table_of):
             low, high = step['PQ']['95% by seeds and images']
         text = f'{gain:+.1f}' if round(gain, 1) else '0.0'
         assert f'{text} ({low:.1f} to {high:.1f})' in said, step
-
-
-def test_costs_on_a_gpu_are_those_that_were_measured():
-    rows = table_after('docs/results.md', '## Cost of whole models', 'On an NVIDIA H200')
-    models = result('compare_models_cuda')['models'].values()
-    first = next(iter(models))
-    for (_, *cells), model in zip(rows, models, strict=True):
-        assert cells == [
-            f'{model["total_ms"]:.0f}',
-            f'{model["total_ms"] / first["total_ms"]:.2f}',
-            f'{model["bytes"] / 1e6:.0f}',
-            f'{model["training_ms"]:.0f}',
-            f'{model["training_ms"] / first["training_ms"]:.2f}',
-        ]
 
 
 def test_memory_of_training_is_that_which_was_measured():
